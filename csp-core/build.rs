@@ -1,0 +1,15 @@
+//! Decides where goroutines have stacks of their own (`csp_native`): x86-64 Linux with glibc, not under Miri or Loom.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(csp_native)");
+    let set = |name: &str| std::env::var_os(name).is_some();
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|v| v == value);
+    let target = is("CARGO_CFG_TARGET_ARCH", "x86_64")
+        && is("CARGO_CFG_TARGET_OS", "linux")
+        && is("CARGO_CFG_TARGET_ENV", "gnu")
+        && is("CARGO_CFG_TARGET_POINTER_WIDTH", "64");
+    if target && !set("CARGO_CFG_MIRI") && !set("CARGO_CFG_CSP_LOOM") {
+        println!("cargo::rustc-cfg=csp_native");
+    }
+}

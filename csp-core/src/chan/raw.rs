@@ -1,0 +1,652 @@
+//! The channel itself, below its handles.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::time::Instant;
+
+use super::buffer::{Block, Buffer, List, Ring, UNBOUNDED};
+use super::error::{RecvTimeoutError, SendTimeoutError};
+use super::lock::Lock;
+use super::waiter::{CLOSED, Claimed, DONE, Queue, Waiter, Woken};
+use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sched::park::{Parker, TIMED_OUT, Wait, WaitReason, park};
+
+/// A side of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Send,
+    Receive,
+}
+
+/// How far an operation came that does not wait.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Done, and the lock is released.
+    Done,
+    /// The channel is closed (and empty, for a receive), and the lock is released.
+    Closed,
+    /// It has to wait, and **the lock is still held**.
+    Blocked,
+}
+
+/// What there is to a channel but its messages: all that waiting and selecting have to know.
+#[repr(C)]
+pub(crate) struct Core {
+    pub(crate) lock: Lock,
+    closed: AtomicBool,
+    len: AtomicUsize,
+    cap: usize,
+    receivers: Queue,
+    senders: Queue,
+}
+
+impl Core {
+    /// Whether a receive would have to wait. Without the lock: it was so at some moment during the call.
+    #[inline]
+    pub(crate) fn recv_would_block(&self) -> bool {
+        // The emptiness first: the channel was open when it was empty if it is still open now (C2). Acquire: pairs with
+        // the Release of `len` (or of the queue's end), so that whoever sees the buffer drained after a close sees the
+        // close as well.
+        let empty = if self.cap == 0 { self.senders.is_empty() } else { self.len.load(Ordering::Acquire) == 0 };
+        empty && !self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether a send would have to wait. Without the lock: it was so at some moment during the call.
+    #[inline]
+    pub(crate) fn send_would_block(&self) -> bool {
+        // The order as in `recv_would_block`.
+        let full = if self.cap == 0 { self.receivers.is_empty() } else { self.len.load(Ordering::Acquire) >= self.cap };
+        full && !self.closed.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn would_block(&self, side: Side) -> bool {
+        match side {
+            Side::Send => self.send_would_block(),
+            Side::Receive => self.recv_would_block(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn queue(&self, side: Side) -> &Queue {
+        match side {
+            Side::Send => &self.senders,
+            Side::Receive => &self.receivers,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire: pairs with the Release in `close`.
+        self.closed.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        // Acquire: pairs with the Release in `set_len`.
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// `None`: no bound.
+    #[inline]
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        (self.cap != UNBOUNDED).then_some(self.cap)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.cap
+    }
+
+    /// Under the lock.
+    #[inline]
+    fn set_len(&self, len: usize) {
+        // Release: pairs with the Acquire in `len`, `recv_would_block` and `send_would_block`.
+        self.len.store(len, Ordering::Release);
+    }
+
+    /// Closes the channel. Says whether it was open.
+    pub(crate) fn close(&self) -> bool {
+        let mut woken = Woken::new();
+        self.lock.lock();
+        // SAFETY: the lock is held; and no longer so at `ready_all`.
+        unsafe {
+            let was_open = self.close_locked(&mut woken);
+            self.lock.unlock();
+            woken.ready_all();
+            was_open
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The lock is held; `woken` is made ready after its release.
+    unsafe fn close_locked(&self, woken: &mut Woken) -> bool {
+        if self.closed.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Release: pairs with the Acquire of those who look without the lock.
+        self.closed.store(true, Ordering::Release);
+        // SAFETY: the lock is held.
+        unsafe {
+            self.receivers.claim_all_closed(woken);
+            self.senders.claim_all_closed(woken);
+        }
+        true
+    }
+
+    /// Waits on one side of this channel alone. Gives the outcome.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, which this releases; its operation has to wait. `message` is where a message of the
+    /// channel's type goes to, or where there is one that the caller gives away; it is not touched until this returns.
+    unsafe fn wait(
+        &self,
+        side: Side,
+        message: *mut (),
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> u32 {
+        let reason = match side {
+            Side::Send => WaitReason::Send,
+            Side::Receive => WaitReason::Receive,
+        };
+        Parker::with_current(|parker| {
+            let ticket = parker.begin();
+            let waiter = Waiter::new(parker, ticket, message, 0, deadline.is_none());
+            let queue = self.queue(side);
+            // SAFETY: the lock is held. The waiter stays here until it is unlinked: by its claimer, or, where the
+            // deadline has ended the wait, below (W2, W5).
+            unsafe { queue.push(&waiter) };
+            // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a channel
+            // that the caller borrows: a plain store, which is the last of it.
+            let outcome = unsafe {
+                park(
+                    parker,
+                    ticket,
+                    Wait { reason, location, deadline },
+                    unlock,
+                    (&raw const self.lock).cast_mut().cast(),
+                )
+            };
+            if outcome == TIMED_OUT {
+                self.lock.lock();
+                // SAFETY: the lock is held.
+                unsafe {
+                    if waiter.is_linked() {
+                        queue.unlink(&waiter);
+                    }
+                    self.lock.unlock();
+                }
+            }
+            outcome
+        })
+    }
+}
+
+/// The commit of a wait on one channel.
+///
+/// # Safety
+///
+/// `lock` is a [`Lock`] that is held, and this one's to release.
+unsafe fn unlock(lock: *mut ()) {
+    // SAFETY: the caller's promise.
+    unsafe { (*lock.cast::<Lock>()).unlock() };
+}
+
+/// A channel of `T`.
+///
+/// The core and the buffer's words share the first cache line; what is rarely used has the second.
+#[repr(C, align(64))]
+pub(crate) struct Chan<T> {
+    core: Core,
+    buffer: UnsafeCell<Buffer<T>>,
+    /// A block for the list to come, so that most blocks are not allocated but used again. Or null.
+    spare: Cell<*mut Block<T>>,
+    handles: Handles,
+}
+
+#[cfg(all(target_pointer_width = "64", not(csp_loom)))]
+const _: () = assert!(size_of::<Core>() + size_of::<Buffer<u8>>() == 64);
+
+struct Handles {
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    /// Whether one side has gone for good: the other one frees the channel when it goes.
+    one_side_gone: AtomicBool,
+}
+
+impl<T> Chan<T> {
+    /// A channel with one handle on each side.
+    ///
+    /// # Panics
+    ///
+    /// Where `cap` messages exceed what an allocation can be.
+    pub(crate) fn bounded(cap: usize) -> NonNull<Self> {
+        Self::with_buffer(cap, Buffer { ring: Ring::new(cap) })
+    }
+
+    /// A channel with one handle on each side.
+    pub(crate) fn unbounded() -> NonNull<Self> {
+        Self::with_buffer(UNBOUNDED, Buffer { list: List::new() })
+    }
+
+    fn with_buffer(cap: usize, buffer: Buffer<T>) -> NonNull<Self> {
+        let chan = Self {
+            core: Core {
+                lock: Lock::new(),
+                closed: AtomicBool::new(false),
+                len: AtomicUsize::new(0),
+                cap,
+                receivers: Queue::new(),
+                senders: Queue::new(),
+            },
+            buffer: UnsafeCell::new(buffer),
+            spare: Cell::new(ptr::null_mut()),
+            handles: Handles {
+                senders: AtomicUsize::new(1),
+                receivers: AtomicUsize::new(1),
+                one_side_gone: AtomicBool::new(false),
+            },
+        };
+        NonNull::from(Box::leak(Box::new(chan)))
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Sends `*from` if that needs no wait. It is moved out exactly if the result is [`Progress::Done`].
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock. `from` is a message that the caller gives away.
+    #[inline(always)]
+    pub(crate) unsafe fn begin_send(&self, from: *const T) -> Progress {
+        let core = &self.core;
+        loop {
+            if !core.receivers.is_empty() {
+                // SAFETY: the lock is held. The claimed waiter is a receiver's on this channel, so its message place is
+                // one for a `T`; it is ours until `ready` (W3, W4). So it can be written after the lock is released.
+                unsafe {
+                    if let Some(Claimed { parker, message }) = self.claim_receiver() {
+                        core.lock.unlock();
+                        ptr::copy_nonoverlapping(from, message.cast(), 1);
+                        parker.ready();
+                        return Progress::Done;
+                    }
+                }
+            }
+            if core.closed.load(Ordering::Relaxed) {
+                // SAFETY: the lock is held.
+                unsafe { core.lock.unlock() };
+                return Progress::Closed;
+            }
+            let len = core.len.load(Ordering::Relaxed);
+            if len >= core.cap {
+                return Progress::Blocked;
+            }
+            // SAFETY: the lock is held, so the buffer is ours (C1). It is the list where there is no bound, else the ring.
+            // It has room; the slot is new, so it does not overlap `from`.
+            unsafe {
+                let buffer = &mut *self.buffer.get();
+                let slot = if core.cap == UNBOUNDED {
+                    if buffer.list.needs_block() && !self.add_block() {
+                        continue;
+                    }
+                    (*self.buffer.get()).list.push_slot()
+                } else {
+                    buffer.ring.push_slot(core.cap)
+                };
+                ptr::copy_nonoverlapping(from, slot, 1);
+                core.set_len(len + 1);
+                core.lock.unlock();
+            }
+            return Progress::Done;
+        }
+    }
+
+    /// Receives to `*into` if that needs no wait. It is written exactly if the result is [`Progress::Done`].
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock. `into` is a place for a message.
+    #[inline(always)]
+    pub(crate) unsafe fn begin_recv(&self, into: *mut T) -> Progress {
+        let core = &self.core;
+        let len = core.len.load(Ordering::Relaxed);
+        if len != 0 {
+            // SAFETY: the lock is held, so the buffer is ours (C1), and there is a message in it. It is the list where
+            // there is no bound, else the ring. `into` is not in it.
+            unsafe {
+                let buffer = &mut *self.buffer.get();
+                if core.cap == UNBOUNDED {
+                    let spent = buffer.list.pop(|slot| ptr::copy_nonoverlapping(slot, into, 1));
+                    core.set_len(len - 1);
+                    if spent.is_null() {
+                        core.lock.unlock();
+                    } else {
+                        self.keep_or_free(spent);
+                    }
+                } else {
+                    let slot = buffer.ring.pop_slot(core.cap);
+                    ptr::copy_nonoverlapping(slot, into, 1);
+                    if core.senders.is_empty() {
+                        core.set_len(len - 1);
+                        core.lock.unlock();
+                    } else {
+                        self.refill(len);
+                    }
+                }
+            }
+            return Progress::Done;
+        }
+        if !core.senders.is_empty() {
+            // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`, which
+            // is ours until `ready` (W3, W4). So it can be taken after the lock is released.
+            unsafe {
+                if let Some(Claimed { parker, message }) = self.claim_sender() {
+                    core.lock.unlock();
+                    ptr::copy_nonoverlapping(message.cast::<T>(), into, 1);
+                    parker.ready();
+                    return Progress::Done;
+                }
+            }
+        }
+        if core.closed.load(Ordering::Relaxed) {
+            // SAFETY: the lock is held.
+            unsafe { core.lock.unlock() };
+            return Progress::Closed;
+        }
+        Progress::Blocked
+    }
+
+    /// # Safety
+    ///
+    /// As [`Queue::claim_oldest`].
+    #[inline(never)]
+    unsafe fn claim_receiver(&self) -> Option<Claimed> {
+        // SAFETY: the caller's promise.
+        unsafe { self.core.receivers.claim_oldest() }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Queue::claim_oldest`].
+    #[inline(never)]
+    unsafe fn claim_sender(&self) -> Option<Claimed> {
+        // SAFETY: the caller's promise.
+        unsafe { self.core.senders.claim_oldest() }
+    }
+
+    /// After a message has been taken from a ring of `len`: moves the message of the sender that has waited longest in
+    /// behind the others. Releases the lock.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock. The buffer is a ring, and the queue of senders is not empty.
+    #[inline(never)]
+    unsafe fn refill(&self, len: usize) {
+        let core = &self.core;
+        // SAFETY: the lock is held, and the buffer is ours. The ring has room for the message that was taken. The claimed
+        // sender's message is ours until `ready` (W3, W4).
+        unsafe {
+            if let Some(Claimed { parker, message }) = core.senders.claim_oldest() {
+                let slot = (*self.buffer.get()).ring.push_slot(core.cap);
+                ptr::copy_nonoverlapping(message.cast::<T>(), slot, 1);
+                core.lock.unlock();
+                parker.ready();
+            } else {
+                core.set_len(len - 1);
+                core.lock.unlock();
+            }
+        }
+    }
+
+    /// Gives the list a block. Says whether the lock was held throughout; else all may have changed, the list's need
+    /// included.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, and the list needs a block.
+    #[cold]
+    #[inline(never)]
+    unsafe fn add_block(&self) -> bool {
+        let spare = self.spare.replace(ptr::null_mut());
+        // SAFETY: the lock is held whenever `spare` and the list are used. Allocation is left to the time without it: the
+        // allocator may wait, and whoever waits for this lock polls.
+        unsafe {
+            if !spare.is_null() {
+                (*self.buffer.get()).list.add_block(spare);
+                return true;
+            }
+            self.core.lock.unlock();
+            let mut block = Block::new();
+            self.core.lock.lock();
+            if self.spare.get().is_null() {
+                self.spare.set(block);
+                block = ptr::null_mut();
+            }
+            if !block.is_null() {
+                self.core.lock.unlock();
+                Block::free(block);
+                self.core.lock.lock();
+            }
+        }
+        false
+    }
+
+    /// Releases the lock, and frees `block` unless it can be kept for later.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock. The block holds no message and is the caller's.
+    #[cold]
+    #[inline(never)]
+    unsafe fn keep_or_free(&self, block: *mut Block<T>) {
+        let keep = self.spare.get().is_null();
+        if keep {
+            self.spare.set(block);
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.core.lock.unlock();
+            if !keep {
+                Block::free(block);
+            }
+        }
+    }
+
+    /// Waits to send `value`.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, which this releases; `begin_send` has just been `Blocked`.
+    #[inline(never)]
+    pub(crate) unsafe fn wait_send(
+        &self,
+        value: T,
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> Result<(), SendTimeoutError<T>> {
+        let mut value = ManuallyDrop::new(value);
+        // SAFETY: the caller's promise. The value is not touched until the wait is over.
+        match unsafe { self.core.wait(Side::Send, (&raw mut value).cast(), deadline, location) } {
+            DONE => Ok(()),
+            CLOSED => Err(SendTimeoutError::Disconnected(ManuallyDrop::into_inner(value))),
+            outcome => {
+                debug_assert_eq!(outcome, TIMED_OUT);
+                Err(SendTimeoutError::Timeout(ManuallyDrop::into_inner(value)))
+            }
+        }
+    }
+
+    /// Waits to receive.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, which this releases; `begin_recv` has just been `Blocked`.
+    #[inline(never)]
+    pub(crate) unsafe fn wait_recv(
+        &self,
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> Result<T, RecvTimeoutError> {
+        let mut place = MaybeUninit::<T>::uninit();
+        // SAFETY: the caller's promise. The place is not touched until the wait is over.
+        match unsafe { self.core.wait(Side::Receive, place.as_mut_ptr().cast(), deadline, location) } {
+            // SAFETY: the claimer wrote the message before it made us ready.
+            DONE => Ok(unsafe { place.assume_init() }),
+            CLOSED => Err(RecvTimeoutError::Disconnected),
+            outcome => {
+                debug_assert_eq!(outcome, TIMED_OUT);
+                Err(RecvTimeoutError::Timeout)
+            }
+        }
+    }
+
+    /// Counts one more handle of a side.
+    pub(crate) fn acquire(&self, side: Side) {
+        let count = match side {
+            Side::Send => &self.handles.senders,
+            Side::Receive => &self.handles.receivers,
+        };
+        // Relaxed: as for `Arc`, the new handle is made from one that keeps the channel.
+        if count.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
+            // Only by forgetting handles without end.
+            std::process::abort();
+        }
+    }
+
+    /// Counts one handle of a side less. The last one closes the channel, the last one of all frees it.
+    ///
+    /// # Safety
+    ///
+    /// The handle is not used again.
+    pub(crate) unsafe fn release(chan: NonNull<Self>, side: Side) {
+        // SAFETY: the handle keeps the channel until here, and the last one of a side until `FreeLast` is dropped.
+        let this = unsafe { chan.as_ref() };
+        let count = match side {
+            Side::Send => &this.handles.senders,
+            Side::Receive => &this.handles.receivers,
+        };
+        // AcqRel: whatever was done with other handles of this side happens before what the last one does.
+        if count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Also where dropping a message panics.
+            let _free = FreeLast(chan);
+            match side {
+                Side::Send => _ = this.core.close(),
+                Side::Receive => this.close_and_discard(),
+            }
+        }
+    }
+
+    /// Closes the channel when nobody can receive any more, and drops what is in the buffer.
+    fn close_and_discard(&self) {
+        let mut woken = Woken::new();
+        self.core.lock.lock();
+        // SAFETY: the lock is held for the first four lines. After them nobody uses the buffer but the remains: nothing
+        // is sent to a closed channel, and there are no receivers.
+        let remains = unsafe {
+            self.core.close_locked(&mut woken);
+            let len = self.core.len.load(Ordering::Relaxed);
+            let buffer = *self.buffer.get();
+            self.core.set_len(0);
+            if self.core.cap == UNBOUNDED {
+                *self.buffer.get() = Buffer { list: List::new() };
+            }
+            self.core.lock.unlock();
+            woken.ready_all();
+            Remains { buffer, cap: self.core.cap, len }
+        };
+        drop(remains);
+    }
+}
+
+/// Frees the channel if the other side is gone as well.
+struct FreeLast<T>(NonNull<Chan<T>>);
+
+impl<T> Drop for FreeLast<T> {
+    fn drop(&mut self) {
+        // SAFETY: each side does this once, so that the first leaves the channel to the second. AcqRel: what the first
+        // did happens before the second frees. The buffer is empty, since the receivers' side is gone (C4).
+        unsafe {
+            if self.0.as_ref().handles.one_side_gone.swap(true, Ordering::AcqRel) {
+                let mut chan = Box::from_raw(self.0.as_ptr());
+                debug_assert_eq!(chan.core.len(), 0);
+                if chan.core.cap == UNBOUNDED {
+                    chan.buffer.get_mut().list.free();
+                } else {
+                    chan.buffer.get_mut().ring.free(chan.core.cap);
+                }
+                Block::free(chan.spare.get());
+            }
+        }
+    }
+}
+
+/// The messages that nobody will receive.
+struct Remains<T> {
+    buffer: Buffer<T>,
+    cap: usize,
+    len: usize,
+}
+
+impl<T> Remains<T> {
+    /// Drops the messages one by one, the oldest first.
+    fn discard(&mut self) {
+        while self.len != 0 {
+            self.len -= 1;
+            // SAFETY: there was a message, and it is no longer counted, also where its drop panics. A spent block is freed
+            // after the message in it.
+            unsafe {
+                if self.cap == UNBOUNDED {
+                    let mut slot = ptr::null_mut();
+                    let _spent = FreeBlock(self.buffer.list.pop(|s| slot = s));
+                    ptr::drop_in_place(slot);
+                } else {
+                    let slot = self.buffer.ring.pop_slot(self.cap);
+                    ptr::drop_in_place(slot);
+                }
+            }
+        }
+    }
+}
+
+impl<T> Drop for Remains<T> {
+    fn drop(&mut self) {
+        /// Goes on where a message's drop has panicked. (Where a second one does, the process aborts.)
+        struct Rest<'a, T>(&'a mut Remains<T>);
+
+        impl<T> Drop for Rest<'_, T> {
+            fn drop(&mut self) {
+                self.0.discard();
+                if self.0.cap == UNBOUNDED {
+                    // SAFETY: the list is empty, and was taken out of the channel.
+                    unsafe { self.0.buffer.list.free() };
+                }
+            }
+        }
+
+        Rest(self).0.discard();
+    }
+}
+
+struct FreeBlock<T>(*mut Block<T>);
+
+impl<T> Drop for FreeBlock<T> {
+    fn drop(&mut self) {
+        // SAFETY: the block was taken off its list, and its last message is dropped or forgotten.
+        unsafe { Block::free(self.0) };
+    }
+}

@@ -1,0 +1,279 @@
+//! x86-64, System V ABI, Linux.
+//!
+//! A suspended stack, growing down:
+//!
+//! ```text
+//!   | frames of the suspended functions |
+//!   | rbp                               |
+//!   | rbx                               |
+//!   | resume address                    | <- Context::rsp
+//! ```
+//!
+//! The other callee-saved registers are declared as destroyed, so that the compiler saves those which are live and no
+//! more. The last jump is a `jmp`, not a `ret`: there is no matching call for the return predictor to be right about.
+
+use std::arch::asm;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Commit;
+
+/// A suspended execution. Its fields mean something only while it is suspended.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Context {
+    rsp: usize,
+    /// The thread pointer. Constant once set: a stack keeps its thread-locals (S2).
+    fs: usize,
+    /// The SSE control and status word.
+    mxcsr: u32,
+    /// The x87 control word.
+    fpu: u32,
+}
+
+/// The thread pointer can be written without a system call. Set once at start-up (S5).
+static FSGSBASE: AtomicBool = AtomicBool::new(false);
+
+/// AT_HWCAP2 bit: the kernel lets user code use RDFSBASE and WRFSBASE.
+const HWCAP2_FSGSBASE: u64 = 1 << 1;
+
+/// Finds out how the thread pointer is to be written; `forced_off` is for tests of the slower way.
+pub(crate) fn has_fsgsbase(forced_off: bool) -> bool {
+    // SAFETY: a plain query.
+    let has = unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_FSGSBASE != 0 && !forced_off;
+    FSGSBASE.store(has, Ordering::Relaxed);
+    has
+}
+
+/// The thread pointer of the running stack.
+#[inline(always)]
+pub(crate) fn thread_pointer() -> usize {
+    let fs;
+    // SAFETY: the x86-64 TLS ABI keeps the thread pointer itself in the first word it points to.
+    unsafe { asm!("mov {}, fs:[0]", out(reg) fs, options(nostack, preserves_flags, readonly)) };
+    fs
+}
+
+impl Context {
+    /// The context of a stack that has not been suspended yet, whose thread pointer is `fs`.
+    pub(crate) const fn new(fs: usize) -> Self {
+        Self { rsp: 0, fs, mxcsr: 0x1f80, fpu: 0x037f }
+    }
+
+    /// The thread pointer.
+    pub(crate) fn thread_pointer(&self) -> usize {
+        self.fs
+    }
+
+    /// The stack pointer where it was suspended.
+    pub(crate) fn stack_pointer(&self) -> usize {
+        self.rsp
+    }
+}
+
+/// Suspends the running execution into `from` and resumes `to`, to which `commit` is given. Returns, when somebody
+/// resumes `from`, the commit that came with it.
+///
+/// # Safety
+///
+/// `from` is the context of the running stack (its `fs` is the present thread pointer); `to` is suspended and nobody
+/// else resumes it. Nothing derived from a thread-local of the caller is kept across the call, unless the stack is a
+/// slot's (S1).
+#[inline(always)]
+pub(crate) unsafe fn switch(from: *mut Context, to: *const Context, commit: Commit) -> Commit {
+    let (mut run, mut arg) = (commit.run as usize, commit.arg);
+    if FSGSBASE.load(Ordering::Relaxed) {
+        // SAFETY: the caller's promise. The registers not listed are saved on the stack left; `to` finds on its own
+        // stack what this very sequence, or `leave_kernel_thread`, put there.
+        unsafe {
+            asm!(
+                "push rbp",
+                "push rbx",
+                "lea rax, [rip + 2f]",
+                "push rax",
+                "stmxcsr [r8 + 16]",
+                "fnstcw [r8 + 20]",
+                "mov [r8], rsp",
+                "mov eax, [r8 + 16]",
+                "mov ecx, [r9 + 16]",
+                "mov rsp, [r9]",
+                "mov r10, [r9 + 8]",
+                "wrfsbase r10",
+                // Bits 0 to 5 are status, which no call keeps.
+                "xor eax, ecx",
+                "and eax, 0xffc0",
+                "jnz 3f",
+                "4:",
+                "mov ax, [r8 + 20]",
+                "cmp ax, [r9 + 20]",
+                "jne 5f",
+                "6:",
+                "pop rax",
+                "jmp rax",
+                "3:",
+                "ldmxcsr [r9 + 16]",
+                "jmp 4b",
+                "5:",
+                "fldcw [r9 + 20]",
+                "jmp 6b",
+                "2:",
+                "pop rbx",
+                "pop rbp",
+                inout("rdi") run,
+                inout("rsi") arg,
+                inout("r8") from => _,
+                inout("r9") to => _,
+                out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+                clobber_abi("C"),
+            );
+        }
+    } else {
+        // SAFETY: as above; arch_prctl(ARCH_SET_FS) is system call 158 with code 0x1002.
+        unsafe {
+            asm!(
+                "push rbp",
+                "push rbx",
+                "lea rax, [rip + 2f]",
+                "push rax",
+                "stmxcsr [r8 + 16]",
+                "fnstcw [r8 + 20]",
+                "mov [r8], rsp",
+                "mov rsp, [r9]",
+                "mov r14, rdi",
+                "mov r15, rsi",
+                "mov edi, 0x1002",
+                "mov rsi, [r9 + 8]",
+                "mov eax, 158",
+                "syscall",
+                "mov rdi, r14",
+                "mov rsi, r15",
+                "ldmxcsr [r9 + 16]",
+                "fldcw [r9 + 20]",
+                "pop rax",
+                "jmp rax",
+                "2:",
+                "pop rbx",
+                "pop rbp",
+                inout("rdi") run,
+                inout("rsi") arg,
+                inout("r8") from => _,
+                inout("r9") to => _,
+                out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+                clobber_abi("C"),
+            );
+        }
+    }
+    // SAFETY: whoever resumed us passed a `Commit` through the same two registers.
+    Commit { run: unsafe { std::mem::transmute::<usize, unsafe fn(*mut ())>(run) }, arg }
+}
+
+/// Suspends the running execution into `context` and ends its kernel thread. Returns when somebody switches to it.
+///
+/// `*left` goes up by one when the context can be switched to. The thread ends when `*go` is not 0.
+///
+/// # Safety
+///
+/// The caller is a kernel thread of its own that has detached itself from its `struct pthread`; `context` is the
+/// context of the running stack. The two words outlive the kernel thread.
+#[inline(always)]
+pub(crate) unsafe fn leave_kernel_thread(context: *mut Context, left: *const u32, go: *const u32) -> Commit {
+    let (run, arg): (usize, *mut ());
+    // SAFETY: the caller's promise. From the store to `left` on, the stack is not touched: the waiting and the exit use
+    // registers alone. FUTEX_WAIT is system call 202, private operation 128; exit is 60.
+    unsafe {
+        asm!(
+            "push rbp",
+            "push rbx",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "stmxcsr [r8 + 16]",
+            "fnstcw [r8 + 20]",
+            "mov [r8], rsp",
+            "mov r12, r10",
+            "lock inc dword ptr [r9]",
+            "3:",
+            "cmp dword ptr [r12], 0",
+            "jne 4f",
+            "mov eax, 202",
+            "mov rdi, r12",
+            "mov esi, 128",
+            "xor edx, edx",
+            "xor r10d, r10d",
+            "syscall",
+            "jmp 3b",
+            "4:",
+            "xor edi, edi",
+            "mov eax, 60",
+            "syscall",
+            "ud2",
+            "2:",
+            "pop rbx",
+            "pop rbp",
+            out("rdi") run,
+            out("rsi") arg,
+            inout("r8") context => _,
+            inout("r9") left => _,
+            inout("r10") go => _,
+            out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+            clobber_abi("C"),
+        );
+    }
+    // SAFETY: as in `switch`.
+    Commit { run: unsafe { std::mem::transmute::<usize, unsafe fn(*mut ())>(run) }, arg }
+}
+
+/// Calls `f(a, b, c)` with the thread pointer `fs`, and comes back with the caller's.
+///
+/// # Safety
+///
+/// `fs` is the thread pointer of the kernel thread that runs this, and `f` is sound to call there.
+pub(crate) unsafe fn call_with_thread_pointer(fs: usize, f: usize, a: usize, b: usize, c: usize) {
+    let own = thread_pointer();
+    // SAFETY: the caller's promise; the thread pointer is as before at the end. One block of assembly, so that the
+    // compiler can move no access to a thread-local between the two writes.
+    unsafe {
+        asm!(
+            "push rbp",
+            "mov rbp, rsp",
+            "and rsp, -16",
+            "push rdi",
+            "push rsi",
+            "push rdx",
+            "push r15",
+            "test r14d, r14d",
+            "jz 3f",
+            "wrfsbase r12",
+            "jmp 4f",
+            "3:",
+            "mov edi, 0x1002",
+            "mov rsi, r12",
+            "mov eax, 158",
+            "syscall",
+            "4:",
+            "mov r15, [rsp]",
+            "mov rdx, [rsp + 8]",
+            "mov rsi, [rsp + 16]",
+            "mov rdi, [rsp + 24]",
+            "call r15",
+            "test r14d, r14d",
+            "jz 5f",
+            "wrfsbase r13",
+            "jmp 6f",
+            "5:",
+            "mov edi, 0x1002",
+            "mov rsi, r13",
+            "mov eax, 158",
+            "syscall",
+            "6:",
+            "mov rsp, rbp",
+            "pop rbp",
+            inout("rdi") a => _,
+            inout("rsi") b => _,
+            inout("rdx") c => _,
+            inout("r15") f => _,
+            inout("r14") u32::from(FSGSBASE.load(Ordering::Relaxed)) => _,
+            inout("r12") fs => _,
+            inout("r13") own => _,
+            clobber_abi("C"),
+        );
+    }
+}

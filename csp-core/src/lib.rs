@@ -1,0 +1,39 @@
+//! The runtime, channels and select of the `csp` crate, which is the one to depend on: see there.
+
+mod chan;
+pub mod channel;
+mod context_switch;
+mod entry;
+mod macros;
+mod panic;
+mod primitive;
+pub mod runtime;
+mod sched;
+mod scope;
+mod select;
+mod slot;
+mod spawn;
+mod stack;
+pub mod sync;
+pub mod time;
+
+pub use channel::{Receiver, Sender, after, bounded, never, unbounded};
+pub use csp_macros::{main, test};
+pub use runtime::Runtime;
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use spawn::{
+    Builder, Goroutine, GoroutineId, JoinError, JoinHandle, OsThreadGuard, blocking, current, goexit, lock_os_thread,
+    num_goroutines, spawn, unlock_os_thread, yield_now,
+};
+pub use sync::WaitGroup;
+pub use time::sleep;
+
+/// What the macros expand to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::entry::{main, test};
+    pub use csp_macros::{go_impl, select_impl, wait_group_impl};
+    pub mod select {
+        pub use crate::select::{Arm, Order, Recv, Send, no_such_arm, poll, recv, send, wait, wait_else, wait_timeout};
+    }
+}

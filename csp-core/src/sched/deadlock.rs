@@ -1,0 +1,107 @@
+//! Deadlock: every goroutine is parked, and nothing can ever make one ready.
+//!
+//! Looked for under `#[csp::main]` alone, by sysmon, when every processor has been idle for a while, no goroutine runs
+//! without a processor (a blocking call, say), and no timer is armed. Then only a thread that is not ours could make one
+//! ready. A thread need not have used this crate yet to do so later: it may hold a sender. So any other thread of the
+//! process counts, and while there is one, nothing is reported.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::park::WaitReason;
+use super::{GLOBAL_LEN, idle, sysmon};
+use crate::slot::pool;
+use crate::time::timer;
+
+static WATCHED: AtomicBool = AtomicBool::new(false);
+/// The main goroutine has ended by `goexit`.
+static MAIN_EXITED: AtomicBool = AtomicBool::new(false);
+
+/// From now on deadlock ends the process: `main` is a goroutine.
+pub(crate) fn watch() {
+    WATCHED.store(true, Ordering::Relaxed);
+}
+
+/// The main goroutine is gone, and the others go on.
+pub(crate) fn main_exited() {
+    MAIN_EXITED.store(true, Ordering::Relaxed);
+}
+
+/// What sysmon remembers between two looks.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pause: Duration,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self { pause: FIRST_PAUSE }
+    }
+
+    /// Every processor is idle: reports deadlock if it is one. Returns when to look again at the latest.
+    pub(crate) fn look(&mut self) -> Option<Duration> {
+        if !WATCHED.load(Ordering::Relaxed) || timer::next_deadline().is_some() {
+            self.pause = FIRST_PAUSE;
+            return None;
+        }
+        // Threads known: the workers, sysmon, the main thread, and the goroutines' own in the threads backend.
+        let ours = idle::threads() + 2 + pool::thread_count();
+        if threads() > ours {
+            // When one of them ends nobody tells us.
+            let pause = self.pause;
+            self.pause = (pause * 2).min(Duration::from_secs(1));
+            return Some(pause);
+        }
+        if GLOBAL_LEN.load(Ordering::SeqCst) == 0 && idle::all_processors() {
+            report();
+        }
+        self.pause = FIRST_PAUSE;
+        Some(FIRST_PAUSE)
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How many threads the process has; where that is not known, too many.
+fn threads() -> usize {
+    #[cfg(target_os = "linux")]
+    if let Ok(tasks) = std::fs::read_dir("/proc/self/task") {
+        return tasks.count();
+    }
+    usize::MAX
+}
+
+fn report() -> ! {
+    let mut text = String::from("fatal error: all goroutines are asleep - deadlock!\n");
+    if MAIN_EXITED.load(Ordering::Relaxed) {
+        text.push_str("(the main goroutine has called goexit)\n");
+    }
+    text.push('\n');
+    let now = sysmon::coarse_now();
+    let mut lines = Vec::new();
+    for slot in pool::all() {
+        // SAFETY: null or a task; its goroutine is parked, as all are, so it stays.
+        let Some(task) = (unsafe { slot.task().as_ref() }) else { continue };
+        let (reason, location, since) = slot.noted_wait();
+        let mut line = task.describe();
+        let _ = write!(line, ": {}", reason.as_str());
+        if let Some(location) = location.filter(|_| reason != WaitReason::None) {
+            let _ = write!(line, " at {location}");
+        }
+        let waited = Duration::from_nanos(now.saturating_sub(since));
+        let _ = match waited.as_secs() {
+            0 => writeln!(line, ", for {} ms", waited.as_millis()),
+            secs @ 1..120 => writeln!(line, ", for {secs} s"),
+            secs => writeln!(line, ", for {} minutes", secs / 60),
+        };
+        lines.push((task.id, line));
+    }
+    lines.sort();
+    lines.into_iter().for_each(|(_, line)| text.push_str(&line));
+    if idle::starved() != 0 {
+        let _ = writeln!(text, "{} goroutines could not start, because no stack can be made for them", idle::starved());
+    }
+    eprint!("{text}");
+    std::process::exit(2)
+}

@@ -1,0 +1,308 @@
+//! Idle processors and sleeping workers.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::goroutine::Runnable;
+use super::processor::Processor;
+use super::worker::Worker;
+use super::{PROCS, SEARCHING, any_work, barrier, inject_quietly, processors, start_searching, sysmon};
+use crate::time::timer;
+
+struct Idle {
+    /// Processors that nobody holds.
+    processors: Vec<&'static Processor>,
+    /// Workers that sleep and have no processor.
+    workers: Vec<&'static Worker>,
+    /// Records of threads that have ended.
+    spare: Vec<&'static Worker>,
+    /// How many worker threads there are, and may be.
+    threads: usize,
+    max_threads: usize,
+    /// Until when the sleeping worker sleeps that minds the timers.
+    timekeeper: Option<Instant>,
+    /// Goroutines for which no slot can be made.
+    starved: Vec<Runnable>,
+}
+
+static IDLE: Mutex<Idle> = Mutex::new(Idle {
+    processors: Vec::new(),
+    workers: Vec::new(),
+    spare: Vec::new(),
+    threads: 0,
+    max_threads: 10_000,
+    timekeeper: None,
+    starved: Vec::new(),
+});
+/// How many processors are idle. Written under the lock.
+static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn set_max_threads(max: usize) {
+    IDLE.lock().max_threads = max;
+}
+
+/// How many worker threads there are.
+pub(crate) fn threads() -> usize {
+    IDLE.lock().threads
+}
+
+/// Whether a processor is idle.
+#[inline(always)]
+pub(crate) fn any_processor() -> bool {
+    PROCESSORS.load(Ordering::Relaxed) != 0
+}
+
+/// Whether every processor is idle.
+pub(crate) fn all_processors() -> bool {
+    PROCESSORS.load(Ordering::SeqCst) == PROCS.load(Ordering::SeqCst) && processors().all(|p| p.worker().is_none())
+}
+
+impl Idle {
+    fn take_processor(&mut self) -> Option<&'static Processor> {
+        let processor = self.processors.pop();
+        PROCESSORS.store(self.processors.len(), Ordering::SeqCst);
+        processor
+    }
+
+    fn put_processor(&mut self, processor: &'static Processor) {
+        if processor.index < PROCS.load(Ordering::Relaxed) {
+            self.processors.push(processor);
+            PROCESSORS.store(self.processors.len(), Ordering::SeqCst);
+        } else {
+            processor.set_retired(true);
+        }
+    }
+
+    /// Takes a worker off the list of sleepers, if nobody has done so to wake it.
+    fn unlist(&mut self, worker: &'static Worker) -> bool {
+        let at = self.workers.iter().rposition(|w| std::ptr::eq(*w, worker));
+        at.map(|at| self.workers.swap_remove(at)).is_some()
+    }
+}
+
+/// Takes an idle processor.
+pub(crate) fn take_processor() -> Option<&'static Processor> {
+    if !any_processor() {
+        return None;
+    }
+    let processor = IDLE.lock().take_processor();
+    if processor.is_some() {
+        sysmon::rouse();
+    }
+    processor
+}
+
+/// Gives up a processor that nobody is to have now.
+pub(crate) fn put_processor(processor: &'static Processor) {
+    IDLE.lock().put_processor(processor);
+}
+
+/// The number of processors has changed from `old` to `new`; below `made` they existed before.
+pub(crate) fn change(old: usize, new: usize, made: usize) {
+    let mut idle = IDLE.lock();
+    let held = std::mem::take(&mut idle.processors);
+    for processor in held {
+        idle.put_processor(processor);
+    }
+    for processor in processors().filter(|p| (old..new).contains(&p.index)) {
+        // One that was retired, but is still held, is simply kept.
+        if processor.index >= made || processor.is_retired() {
+            processor.set_retired(false);
+            idle.put_processor(processor);
+        }
+    }
+    PROCESSORS.store(idle.processors.len(), Ordering::SeqCst);
+}
+
+/// Gives a processor to a sleeping worker, or a new one. If there can be none, the processor becomes idle (`false`).
+pub(crate) fn start_worker(processor: &'static Processor, searching: bool) -> bool {
+    start(IDLE.lock(), processor, searching)
+}
+
+fn start(mut idle: MutexGuard<'_, Idle>, processor: &'static Processor, searching: bool) -> bool {
+    if let Some(worker) = idle.workers.pop() {
+        drop(idle);
+        worker.searching.set(searching);
+        worker.set_processor(Some(processor));
+        worker.wake();
+        sysmon::rouse();
+        return true;
+    }
+    if idle.threads >= idle.max_threads {
+        let max = idle.max_threads;
+        idle.put_processor(processor);
+        drop(idle);
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            eprintln!(
+                "csp: all {max} worker threads are blocked in system calls, foreign locks or computation, and no more may \
+                 be made; goroutines wait until one comes back. Raise the limit with Runtime::builder().max_threads(n)"
+            );
+        });
+        return false;
+    }
+    idle.threads += 1;
+    let worker = idle.spare.pop();
+    drop(idle);
+    let worker = worker.unwrap_or_else(|| Worker::leak(false));
+    worker.searching.set(searching);
+    worker.set_processor(Some(processor));
+    sysmon::rouse();
+    // A thread inherits the kernel state of the one that creates it: never one that a goroutine had for itself.
+    if super::enter().is_some_and(|e| e.is_tainted()) {
+        sysmon::create_thread(worker);
+        return true;
+    }
+    create_thread(worker)
+}
+
+/// Starts the thread of a worker that holds a processor. If that fails the processor becomes idle.
+pub(crate) fn create_thread(worker: &'static Worker) -> bool {
+    let thread = std::thread::Builder::new().name("csp-worker".into()).spawn(move || {
+        crate::stack::overflow::install_alternate_stack();
+        super::run_worker(worker);
+        let mut idle = IDLE.lock();
+        idle.threads -= 1;
+        worker.reset();
+        idle.spare.push(worker);
+    });
+    let Err(error) = thread else { return true };
+    let processor = worker.processor().expect("just given");
+    worker.set_processor(None);
+    if worker.searching.replace(false) {
+        // The caller takes it back.
+    }
+    let mut idle = IDLE.lock();
+    idle.threads -= 1;
+    idle.spare.push(worker);
+    idle.put_processor(processor);
+    drop(idle);
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| eprintln!("csp: cannot make another worker thread, will go on trying: {error}"));
+    false
+}
+
+/// The caller gives up a processor: to another worker where there is something to run, else to nobody.
+pub(crate) fn hand_off(processor: &'static Processor) {
+    if processor.has_any() || any_work() {
+        start_worker(processor, false);
+        return;
+    }
+    IDLE.lock().put_processor(processor);
+    // Pairs with the light barrier in `notify_work`.
+    barrier::heavy();
+    if any_work() {
+        super::notify_work();
+    }
+}
+
+/// Sleeps, giving up the processor, until there is something to do; has a processor afterwards.
+pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
+    worker.set_processor(None);
+    {
+        let mut idle = IDLE.lock();
+        idle.put_processor(processor);
+        idle.workers.push(worker);
+    }
+    if worker.searching.replace(false) {
+        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+    }
+    // Pairs with the light barrier in `notify_work`: either that one sees us idle, or we see its work.
+    barrier::heavy();
+    if any_work() && take_back(worker) {
+        start_searching(worker);
+        return;
+    }
+    mind_timers_and_sleep(worker);
+}
+
+/// Stops being idle, if a processor still is and nobody has woken the worker.
+fn take_back(worker: &'static Worker) -> bool {
+    let mut idle = IDLE.lock();
+    if idle.processors.is_empty() || !idle.unlist(worker) {
+        return false;
+    }
+    let processor = idle.take_processor();
+    drop(idle);
+    worker.set_processor(processor);
+    sysmon::rouse();
+    true
+}
+
+fn mind_timers_and_sleep(worker: &'static Worker) {
+    let Some(deadline) = timer::next_deadline() else { return worker.sleep() };
+    {
+        // One of the sleepers minds the timers: the one that knows of the earliest.
+        let mut idle = IDLE.lock();
+        if idle.timekeeper.is_some_and(|t| t <= deadline) {
+            drop(idle);
+            return worker.sleep();
+        }
+        idle.timekeeper = Some(deadline);
+    }
+    let woken = worker.sleep_until(deadline);
+    {
+        let mut idle = IDLE.lock();
+        if idle.timekeeper == Some(deadline) {
+            idle.timekeeper = None;
+        }
+    }
+    // Without an idle processor all others are at work, and poll the timers between two goroutines.
+    if !woken && !take_back(worker) {
+        worker.sleep();
+    }
+}
+
+/// Sleeps until somebody brings a processor, unless one is idle.
+pub(crate) fn sleep_without_processor(worker: &'static Worker) {
+    let mut idle = IDLE.lock();
+    if let Some(processor) = idle.take_processor() {
+        drop(idle);
+        worker.set_processor(Some(processor));
+        sysmon::rouse();
+        return;
+    }
+    idle.workers.push(worker);
+    drop(idle);
+    if worker.searching.replace(false) {
+        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+    }
+    worker.sleep();
+}
+
+/// Keeps a goroutine for which there is no slot until sysmon tries again.
+pub(crate) fn wait_for_slot(runnable: Runnable, error: &std::io::Error) {
+    let waiting = {
+        let mut idle = IDLE.lock();
+        idle.starved.push(runnable);
+        idle.starved.len()
+    };
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        eprintln!(
+            "csp: no stack can be made for another goroutine ({} there are); those that have not started wait until one \
+             is free: {error}",
+            crate::slot::pool::count(),
+        );
+    });
+    let _ = waiting;
+}
+
+/// Tries again with the goroutines for which there was no slot. Says how many they are.
+pub(crate) fn retry_starved() -> usize {
+    let starved = std::mem::take(&mut IDLE.lock().starved);
+    let count = starved.len();
+    starved.into_iter().for_each(inject_quietly);
+    if count != 0 {
+        super::notify_work();
+    }
+    count
+}
+
+/// How many goroutines wait for a slot.
+pub(crate) fn starved() -> usize {
+    IDLE.lock().starved.len()
+}

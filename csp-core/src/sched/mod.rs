@@ -1,0 +1,855 @@
+//! The scheduler: goroutines on processors, processors on workers.
+//!
+//! A *goroutine* is ready, running or parked. A *processor* is the right to run one goroutine at a time; there are
+//! GOMAXPROCS of them. A *worker* is an OS thread; it runs goroutines while it holds a processor.
+//!
+//! # Where ready goroutines wait
+//!
+//! Each processor has a *next* place for the goroutine made ready last, a queue for those made ready before
+//! ([`run_queue`]), and a deque for those that have not started ([`deque`]), in this order of preference. There is one
+//! global queue, for goroutines made ready by plain threads or preempted. So that nobody starves, every so many picks
+//! begin at the other end.
+//!
+//! # From one goroutine to the next
+//!
+//! A goroutine that parks picks the next one and switches to it directly ([`leave`]). The *commit* of the one that left
+//! runs on the stack of the one that came: it publishes the one that left (S4). A goroutine that ends goes on as the next
+//! one if that has not started yet: same slot, no switch. Where there is nothing to run, or something that cannot be done
+//! on a goroutine's stack, the switch goes to the worker's own stack ([`run_worker`]), which steals, polls timers, makes
+//! slots, and sleeps.
+//!
+//! # Sleeping and waking
+//!
+//! Waking an OS thread is expensive, so at most one worker *searches* at a time, and work that appears while there is a
+//! searcher wakes nobody: the searcher will find it, and when it has found something it wakes the next.
+//!
+//! No wake-up is lost. The one who queues work: store the work; light barrier; load "an idle processor, no searcher?",
+//! and if so wake one. The one who goes idle: store "processor idle, not searching"; heavy barrier; look at all queues
+//! once more. One of the two sees the other's store.
+
+pub(crate) mod barrier;
+pub(crate) mod deadlock;
+pub(crate) mod deque;
+pub(crate) mod goroutine;
+pub(crate) mod idle;
+pub(crate) mod os_thread;
+pub(crate) mod park;
+pub(crate) mod processor;
+pub(crate) mod run_queue;
+pub(crate) mod sysmon;
+pub(crate) mod worker;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::context_switch::{self, Commit, Execution};
+use crate::slot::{Slot, pool};
+use crate::stack;
+use crate::time::timer;
+use goroutine::{Runnable, TaskRef, Work};
+use processor::Processor;
+use worker::Worker;
+
+/// More processors than this there are not.
+pub(crate) const MAX_PROCS: usize = 1024;
+/// How many picks there are between two looks at the global queue.
+const GLOBAL_TICKS: u32 = 64;
+/// How long a searcher looks for work before it sleeps.
+const SEARCH_TIME: Duration = Duration::from_micros(15);
+/// How long a goroutine must have waited in a *next* place before a thief may take it.
+const NEXT_PATIENCE: Duration = Duration::from_micros(6);
+
+static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_PROCS];
+/// How many processors there may be now.
+static PROCS: AtomicUsize = AtomicUsize::new(0);
+/// How many were ever made: those above `PROCS` may still be held.
+static PROCS_MADE: AtomicUsize = AtomicUsize::new(0);
+static SEARCHING: AtomicUsize = AtomicUsize::new(0);
+static GLOBAL: Mutex<VecDeque<Runnable>> = Mutex::new(VecDeque::new());
+static GLOBAL_LEN: AtomicUsize = AtomicUsize::new(0);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+/// Goroutines started and not ended, by whoever holds no processor.
+static BALANCE: AtomicI64 = AtomicI64::new(0);
+/// Workers that run a goroutine without holding a processor.
+static DETACHED: AtomicUsize = AtomicUsize::new(0);
+static DEFAULT_CLASS: AtomicU8 = AtomicU8::new(pool::class_of_stride(stack::DEFAULT_STRIDE));
+
+thread_local! {
+    /// The worker whose own stack and identity this is. Goroutines find theirs through their slot.
+    static WORKER: Cell<Option<&'static Worker>> = const { Cell::new(None) };
+}
+
+/// The class of the slots that goroutines get when they ask for nothing else.
+pub(crate) fn default_class() -> u8 {
+    DEFAULT_CLASS.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_default_class(class: u8) {
+    DEFAULT_CLASS.store(class, Ordering::Relaxed);
+}
+
+fn take_ids(count: u64) -> u64 {
+    NEXT_ID.fetch_add(count, Ordering::Relaxed)
+}
+
+fn processors() -> impl Iterator<Item = &'static Processor> {
+    let made = PROCS_MADE.load(Ordering::Acquire);
+    // SAFETY: entries below the count are processors, which are never freed.
+    PROCESSORS[..made].iter().map(|p| unsafe { &*p.load(Ordering::Acquire) })
+}
+
+/// The worker that runs the caller, with the caller's runtime code registered.
+#[inline]
+fn enter() -> Option<worker::Entered> {
+    match Slot::current() {
+        Some(slot) => Some(slot.worker().enter()),
+        None => WORKER.get().map(Worker::enter),
+    }
+}
+
+// --- Starting and ending -------------------------------------------------------------------------------------------
+
+/// An id for a goroutine to be.
+#[inline]
+pub(crate) fn new_id() -> NonZeroU64 {
+    if let Some(entered) = enter()
+        && let Some(processor) = entered.processor
+    {
+        return processor.next_id();
+    }
+    NonZeroU64::new(take_ids(1)).expect("ids begin at 1")
+}
+
+/// Queues a goroutine that has not started.
+#[inline]
+pub(crate) fn spawn(task: TaskRef) {
+    let mut runnable = Runnable::fresh(task);
+    if let Some(slot) = Slot::current() {
+        loop {
+            let entered = slot.worker().enter();
+            let Some(processor) = entered.processor else { break };
+            match processor.fresh.push(runnable) {
+                Ok(()) => {
+                    processor.count_started();
+                    notify_work();
+                    return;
+                }
+                Err(back) => runnable = back,
+            }
+            if slot.worker().locked_slot().is_some() || slot.worker().reserved {
+                break;
+            }
+            // The deque is full: some of what is in it runs before more is started, and the last to wait goes on first,
+            // so that a tree of goroutines stays depth-first.
+            drop(entered);
+            // SAFETY: the commit queues us after we have left.
+            unsafe { leave(slot, Commit { run: wait_to_spawn, arg: std::ptr::from_ref(slot).cast_mut().cast() }) };
+        }
+    }
+    BALANCE.fetch_add(1, Ordering::Relaxed);
+    inject(runnable);
+}
+
+/// How many goroutines there are that have not ended.
+pub(crate) fn count() -> usize {
+    let local: i64 = processors().map(Processor::balance).sum();
+    (local + BALANCE.load(Ordering::Acquire)).max(0) as usize
+}
+
+/// The code of every slot: runs one goroutine after another. `commit` came with the first resumption.
+pub(crate) fn slot_main(slot: &'static Slot, commit: Commit) {
+    let mut commit = commit;
+    loop {
+        // SAFETY: it came with the switch to us.
+        unsafe { (commit.run)(commit.arg) };
+        loop {
+            // SAFETY: whoever resumed a free slot gave it a task.
+            let task = unsafe { TaskRef::from_raw(slot.task()) };
+            slot.worker().leave();
+            // SAFETY: the runtime runs each task once: it came from a queue.
+            unsafe { task.run() };
+            // Read again: the goroutine may have moved (S1).
+            let worker = slot.worker();
+            let processor = worker.enter().stay();
+            slot.task.store(std::ptr::null_mut(), Ordering::Relaxed);
+            match processor {
+                Some(processor) => processor.count_ended(),
+                None => _ = BALANCE.fetch_sub(1, Ordering::Release),
+            }
+            os_thread::end_locked(slot, worker);
+            let Some(Work::Fresh(task)) = pick_for_warm_slot(slot, worker, processor) else { break };
+            slot.task.store(task.into_raw(), Ordering::Relaxed);
+        }
+        let worker = slot.worker();
+        let free = Commit { run: free_slot, arg: std::ptr::from_ref(slot).cast_mut().cast() };
+        let to = match worker.pending.take().map(Runnable::into_work) {
+            Some(Work::Suspended(next)) if may_switch_to(next) => {
+                next.set_worker(worker);
+                &next.execution
+            }
+            Some(Work::Suspended(next)) => {
+                worker.pending.set(Some(Runnable::suspended(next)));
+                &worker.execution
+            }
+            Some(Work::Fresh(task)) => {
+                worker.pending.set(Some(Runnable::fresh(task)));
+                &worker.execution
+            }
+            None => &worker.execution,
+        };
+        if slot.retired.load(Ordering::Relaxed) {
+            // A thread that ends, or goes back to whoever lent it.
+            // SAFETY: `to` is suspended, and picking it gave us the right to resume it.
+            unsafe { to.resume_thread(Commit::NONE) };
+            return;
+        }
+        // SAFETY: as above. Nothing of the goroutine is left on this stack (S3).
+        commit = unsafe { slot.execution.transfer(to, free) };
+    }
+}
+
+/// What the slot of a goroutine that has ended can run without a switch, if that is what comes next. What comes next but
+/// cannot be run so is left in `worker.pending`.
+fn pick_for_warm_slot(slot: &Slot, worker: &'static Worker, processor: Option<&'static Processor>) -> Option<Work> {
+    let processor = processor?;
+    if slot.retired.load(Ordering::Relaxed) || worker.ends.get() || worker.reserved || worker.locked_slot().is_some() {
+        return None;
+    }
+    let work = pick(worker, processor)?.into_work();
+    match work {
+        Work::Fresh(task) if task.class == slot.class && !task.locked && task.slot.is_none() => Some(Work::Fresh(task)),
+        Work::Fresh(task) => {
+            worker.pending.set(Some(Runnable::fresh(task)));
+            None
+        }
+        Work::Suspended(next) => {
+            worker.pending.set(Some(Runnable::suspended(next)));
+            None
+        }
+    }
+}
+
+/// Commit: a slot is free.
+unsafe fn free_slot(slot: *mut ()) {
+    // SAFETY: the argument is a slot, whose stack was left for good by the goroutine (S3).
+    let slot: &'static Slot = unsafe { &*slot.cast::<Slot>() };
+    match slot.worker().processor() {
+        Some(processor) if slot.class == default_class() => processor.put_slot(slot),
+        _ => pool::put([slot].into_iter()),
+    }
+}
+
+// --- Parking and making ready --------------------------------------------------------------------------------------
+
+/// Leaves the running goroutine's stack for whatever comes next; `commit` runs after that. Returns when somebody has
+/// made the goroutine ready and a worker runs it again.
+///
+/// # Safety
+///
+/// `slot` is the caller's. `commit`, or what it publishes, sees to it that the goroutine is made ready exactly once.
+pub(crate) unsafe fn leave(slot: &'static Slot, commit: Commit) {
+    let worker = slot.worker();
+    let processor = worker.enter().stay();
+    let to = next_execution(worker, processor);
+    // SAFETY: `slot` runs; `to` is suspended and was given to us by a queue, or is the worker's own stack.
+    let theirs = unsafe { slot.execution.transfer(to, commit) };
+    // SAFETY: it came with the switch to us.
+    unsafe { (theirs.run)(theirs.arg) };
+    // Read again: another worker may have resumed us (S1).
+    slot.worker().leave();
+}
+
+/// Where a goroutine that leaves its stack goes: to the next goroutine, else to the worker's own stack.
+#[inline]
+fn next_execution(worker: &'static Worker, processor: Option<&'static Processor>) -> &'static Execution {
+    let Some(processor) = processor else { return &worker.execution };
+    if worker.reserved || worker.locked_slot().is_some() {
+        return &worker.execution;
+    }
+    let Some(runnable) = pick(worker, processor) else { return &worker.execution };
+    match runnable.into_work() {
+        Work::Suspended(next) if may_switch_to(next) => {
+            next.set_worker(worker);
+            &next.execution
+        }
+        Work::Fresh(task) if task.class == default_class() && !task.locked && task.slot.is_none() => {
+            match processor.take_slot() {
+                Some(slot) => {
+                    slot.task.store(task.into_raw(), Ordering::Relaxed);
+                    slot.set_worker(worker);
+                    &slot.execution
+                }
+                None => {
+                    worker.pending.set(Some(Runnable::fresh(task)));
+                    &worker.execution
+                }
+            }
+        }
+        Work::Suspended(next) => {
+            worker.pending.set(Some(Runnable::suspended(next)));
+            &worker.execution
+        }
+        Work::Fresh(task) => {
+            worker.pending.set(Some(Runnable::fresh(task)));
+            &worker.execution
+        }
+    }
+}
+
+/// Whether the goroutine may run on any worker's thread, and from a goroutine's stack.
+#[inline(always)]
+fn may_switch_to(next: &'static Slot) -> bool {
+    next.locked.load(Ordering::Relaxed).is_null()
+}
+
+/// Makes a parked goroutine ready: it runs next here, or where there is room.
+#[inline]
+pub(crate) fn ready(slot: &'static Slot) {
+    let runnable = Runnable::suspended(slot);
+    if let Some(entered) = enter()
+        && let Some(processor) = entered.processor
+    {
+        ready_on(processor, runnable);
+    } else {
+        inject(runnable);
+    }
+}
+
+#[inline]
+fn ready_on(processor: &'static Processor, runnable: Runnable) {
+    if let Some(old) = processor.replace_next(runnable) {
+        push_ready(processor, old);
+        notify_work();
+    } else if idle::any_processor() {
+        notify_next(processor);
+    }
+}
+
+/// There is one goroutine to run after the present one, and an idle processor.
+#[cold]
+fn notify_next(processor: &'static Processor) {
+    processor.hear_judgement();
+    if processor.has_queued() || processor.next_wants_searcher() {
+        notify_work();
+    }
+}
+
+/// Queues a ready goroutine behind the others of a processor. Owner.
+#[inline]
+fn push_ready(processor: &'static Processor, runnable: Runnable) {
+    if let Err(runnable) = processor.ready.push(runnable) {
+        overflow(processor, runnable);
+    }
+}
+
+/// The queue is full: half of it goes to the global queue.
+#[cold]
+fn overflow(processor: &'static Processor, runnable: Runnable) {
+    let half = processor.ready.len() / 2;
+    let mut global = GLOBAL.lock();
+    global.extend((0..half).map_while(|_| processor.ready.pop()));
+    global.push_back(runnable);
+    GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
+}
+
+/// Queues a runnable globally and wakes somebody for it.
+pub(crate) fn inject(runnable: Runnable) {
+    inject_quietly(runnable);
+    notify_work();
+}
+
+fn inject_quietly(runnable: Runnable) {
+    let mut global = GLOBAL.lock();
+    global.push_back(runnable);
+    GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
+}
+
+/// Commit: the goroutine that left is ready, behind all others of the processor.
+unsafe fn requeue(slot: *mut ()) {
+    // SAFETY: the argument is a slot that has just been left.
+    let slot: &'static Slot = unsafe { &*slot.cast::<Slot>() };
+    match slot.worker().processor() {
+        Some(processor) => {
+            push_ready(processor, Runnable::suspended(slot));
+            notify_work();
+        }
+        None => inject(Runnable::suspended(slot)),
+    }
+}
+
+/// Commit: the goroutine that left goes on when there is room to start others.
+unsafe fn wait_to_spawn(slot: *mut ()) {
+    // SAFETY: as in `requeue`.
+    let slot: &'static Slot = unsafe { &*slot.cast::<Slot>() };
+    match slot.worker().processor() {
+        Some(processor) => processor.push_spawner(slot),
+        None => inject(Runnable::suspended(slot)),
+    }
+}
+
+/// Commit: the goroutine that left is ready, behind all others.
+unsafe fn requeue_globally(slot: *mut ()) {
+    // SAFETY: as in `requeue`.
+    inject(Runnable::suspended(unsafe { &*slot.cast::<Slot>() }));
+}
+
+/// Lets other goroutines run; the caller goes on after those that are ready now.
+#[inline]
+pub(crate) fn yield_now() {
+    match Slot::current() {
+        // SAFETY: the commit makes us ready, once.
+        Some(slot) => unsafe {
+            leave(slot, Commit { run: requeue, arg: std::ptr::from_ref(slot).cast_mut().cast() });
+        },
+        None => std::thread::yield_now(),
+    }
+}
+
+/// Gives way if the time slice is over. Every operation that could wait calls this first.
+#[inline(always)]
+pub(crate) fn checkpoint() {
+    if let Some(slot) = Slot::current()
+        && slot.worker().preemption_requested()
+    {
+        give_way(slot);
+    }
+}
+
+#[cold]
+fn give_way(slot: &'static Slot) {
+    let worker = slot.worker();
+    let entered = worker.enter();
+    match entered.processor {
+        Some(processor) => {
+            worker.clear_preemption();
+            if !processor.has_any() && GLOBAL_LEN.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+        }
+        // Back from where the processor was taken: take an idle one, or queue for one.
+        None => {
+            if let Some(processor) = idle::take_processor() {
+                worker.set_processor(Some(processor));
+                attached(worker);
+                return;
+            }
+        }
+    }
+    drop(entered);
+    // SAFETY: the commit makes us ready, once.
+    unsafe { leave(slot, Commit { run: requeue_globally, arg: std::ptr::from_ref(slot).cast_mut().cast() }) };
+}
+
+/// Runs `f`, which may block the OS thread, while another worker has the processor.
+pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    let Some(slot) = Slot::current() else { return f() };
+    {
+        let worker = slot.worker();
+        let entered = worker.enter();
+        if let Some(processor) = entered.processor {
+            detached(worker);
+            worker.set_processor(None);
+            idle::hand_off(processor);
+        }
+    }
+    struct Back(&'static Slot);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            give_way(self.0);
+        }
+    }
+    let _back = Back(slot);
+    f()
+}
+
+/// The worker runs its goroutine on without a processor.
+fn detached(worker: &Worker) {
+    if !worker.detached.swap(true, Ordering::Relaxed) {
+        DETACHED.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// It does so no longer.
+fn attached(worker: &Worker) {
+    if worker.detached.swap(false, Ordering::Relaxed) {
+        DETACHED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+// --- Picking -------------------------------------------------------------------------------------------------------
+
+/// The next goroutine of the processor's own, if there is one. Begins a time slice.
+#[inline]
+fn pick(worker: &'static Worker, processor: &'static Processor) -> Option<Runnable> {
+    worker.clear_preemption();
+    let tick = processor.advance();
+    if tick.is_multiple_of(GLOBAL_TICKS / 4)
+        && let Some(runnable) = pick_for_fairness(processor, tick)
+    {
+        return Some(runnable);
+    }
+    if let Some(runnable) = processor.take_next() {
+        return Some(runnable);
+    }
+    if let Some(runnable) = processor.ready.pop() {
+        return Some(runnable);
+    }
+    if let Some(spawner) = processor.pop_spawner(false) {
+        return Some(Runnable::suspended(spawner));
+    }
+    processor.fresh.pop().or_else(|| processor.pop_spawner(true).map(Runnable::suspended))
+}
+
+/// Those who would wait for ever if the order of preference were always kept.
+#[cold]
+fn pick_for_fairness(processor: &'static Processor, tick: u32) -> Option<Runnable> {
+    if processor.index >= PROCS.load(Ordering::Relaxed) {
+        // To be retired: all is passed on, on the worker's own stack.
+        give_away_queues(processor);
+        return None;
+    }
+    match tick / (GLOBAL_TICKS / 4) % 4 {
+        0 => {
+            timer::poll();
+            pick_global(processor)
+        }
+        1 => processor.ready.pop(),
+        // Rarely: each start out of turn may begin another branch of a tree, with slots of its own.
+        2 if processor.take_starving() => processor.fresh.steal(),
+        _ => None,
+    }
+}
+
+/// Takes a share of the global queue: one to run, the others into the processor's queue.
+fn pick_global(processor: &'static Processor) -> Option<Runnable> {
+    if GLOBAL_LEN.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let mut global = GLOBAL.lock();
+    let share = (global.len() / PROCS.load(Ordering::Relaxed).max(1) + 1).min(64);
+    let first = global.pop_front();
+    for _ in 1..share {
+        let Some(runnable) = global.pop_front() else { break };
+        if let Err(runnable) = processor.ready.push(runnable) {
+            global.push_front(runnable);
+            break;
+        }
+    }
+    GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
+    first
+}
+
+/// Moves everything that is queued at a processor to the global queue. Owner.
+fn give_away_queues(processor: &'static Processor) {
+    let mut global = GLOBAL.lock();
+    global.extend(processor.take_next());
+    while let Some(runnable) = processor.ready.pop() {
+        global.push_back(runnable);
+    }
+    while let Some(runnable) = processor.fresh.steal() {
+        global.push_back(runnable);
+    }
+    while let Some(spawner) = processor.pop_spawner(true) {
+        global.push_back(Runnable::suspended(spawner));
+    }
+    GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
+    drop(global);
+    processor.give_back_slots();
+}
+
+// --- Workers -------------------------------------------------------------------------------------------------------
+
+/// The life of a worker on its own stack. It begins with a processor. Returns when the thread is to end.
+pub(crate) fn run_worker(worker: &'static Worker) {
+    worker.adopt_thread();
+    WORKER.set(Some(worker));
+    loop {
+        let runnable = worker.pending.take().or_else(|| find_runnable(worker));
+        if let Some(runnable) = runnable {
+            stop_searching(worker);
+            execute(worker, runnable);
+        }
+        attached(worker);
+        if worker.ends.get() {
+            release_processor(worker);
+            WORKER.set(None);
+            return;
+        }
+        while let Some(slot) = worker.locked_slot() {
+            // Nothing else may run here. The goroutine comes back when it is ready, with a processor.
+            wait_for_processor(worker);
+            resume(worker, slot);
+            attached(worker);
+            if worker.ends.get() {
+                release_processor(worker);
+                WORKER.set(None);
+                return;
+            }
+        }
+    }
+}
+
+/// Gives up the processor, if there is one, and sleeps until somebody brings one.
+fn wait_for_processor(worker: &'static Worker) {
+    if let Some(runnable) = worker.pending.take() {
+        inject_quietly(runnable);
+    }
+    release_processor(worker);
+    worker.sleep();
+}
+
+fn release_processor(worker: &'static Worker) {
+    if let Some(processor) = worker.processor() {
+        worker.set_processor(None);
+        idle::hand_off(processor);
+    }
+}
+
+/// Runs a goroutine until the worker is back on its own stack.
+fn execute(worker: &'static Worker, runnable: Runnable) {
+    match runnable.into_work() {
+        Work::Suspended(slot) => {
+            // SAFETY: null or a worker; workers are never freed.
+            let locked = unsafe { slot.locked.load(Ordering::Relaxed).as_ref() };
+            match locked {
+                Some(owner) if !std::ptr::eq(owner, worker) => pass_processor(worker, owner),
+                _ => resume(worker, slot),
+            }
+        }
+        Work::Fresh(task) => match slot_for(worker, &task) {
+            Ok(slot) => {
+                if task.locked {
+                    os_thread::lock_at_start(slot, worker);
+                }
+                slot.task.store(task.into_raw(), Ordering::Relaxed);
+                resume(worker, slot);
+            }
+            Err(error) => idle::wait_for_slot(Runnable::fresh(task), &error),
+        },
+    }
+}
+
+fn slot_for(worker: &'static Worker, task: &TaskRef) -> std::io::Result<&'static Slot> {
+    if let Some(slot) = task.slot {
+        return Ok(slot);
+    }
+    let processor = worker.processor().filter(|_| task.class == default_class());
+    if let Some(processor) = processor {
+        return processor.take_slot().map_or_else(|| processor.make_slot(), Ok);
+    }
+    let mut slots = Vec::new();
+    if !pool::take(task.class, 1, &mut slots) {
+        pool::make(task.class, &mut slots)?;
+    }
+    let slot = slots.pop().expect("a batch has a slot");
+    pool::put(slots.into_iter());
+    Ok(slot)
+}
+
+fn resume(worker: &'static Worker, slot: &'static Slot) {
+    slot.set_worker(worker);
+    // SAFETY: the worker's own stack runs; the slot is suspended, and a queue gave us the right to resume it.
+    let commit = unsafe { worker.execution.transfer(&slot.execution, Commit::NONE) };
+    // SAFETY: it came with the switch to us.
+    unsafe { (commit.run)(commit.arg) };
+}
+
+/// Gives the processor to the worker whose thread alone may run a goroutine.
+fn pass_processor(worker: &'static Worker, owner: &'static Worker) {
+    let processor = worker.processor().expect("a worker that picks holds a processor");
+    worker.set_processor(None);
+    owner.set_processor(Some(processor));
+    owner.wake();
+}
+
+/// Finds a goroutine to run; sleeps while there is none. `None` when the worker has just got a processor: look again.
+fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
+    let Some(processor) = worker.processor() else {
+        match idle::take_processor() {
+            Some(processor) => worker.set_processor(Some(processor)),
+            None => idle::sleep_without_processor(worker),
+        }
+        return None;
+    };
+    if processor.index >= PROCS.load(Ordering::Relaxed) {
+        give_away_queues(processor);
+        worker.set_processor(None);
+        idle::put_processor(processor);
+        notify_work();
+        return None;
+    }
+    timer::poll();
+    if let Some(runnable) = pick(worker, processor).or_else(|| pick_global(processor)) {
+        return Some(runnable);
+    }
+    if worker.searching.get() || start_searching(worker) {
+        if let Some(runnable) = search(processor) {
+            return Some(runnable);
+        }
+    }
+    idle::sleep(worker, processor);
+    None
+}
+
+fn start_searching(worker: &Worker) -> bool {
+    let started = SEARCHING.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    worker.searching.set(started);
+    started
+}
+
+/// The searcher has found something: if there may be more, another one is to look for it.
+fn stop_searching(worker: &'static Worker) {
+    if worker.searching.replace(false) {
+        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+        notify_work();
+    }
+}
+
+/// Looks for something to take from other processors, for a while.
+fn search(own: &'static Processor) -> Option<Runnable> {
+    let procs = PROCS_MADE.load(Ordering::Acquire);
+    if procs < 2 {
+        return None;
+    }
+    let start = Instant::now();
+    let patient = procs <= available_parallelism();
+    let mut seen: [(u32, bool); 8] = [(0, false); 8];
+    loop {
+        let elapsed = start.elapsed();
+        let offset = own.random() as usize;
+        for i in 0..procs {
+            let index = (i + offset) % procs;
+            // SAFETY: entries below the count are processors, which are never freed.
+            let victim: &'static Processor = unsafe { &*PROCESSORS[index].load(Ordering::Acquire) };
+            if std::ptr::eq(victim, own) {
+                continue;
+            }
+            if let Some(runnable) = steal(victim, own) {
+                return Some(runnable);
+            }
+            // The next place: theirs, unless they have not come to it for a while.
+            let Some(seen) = seen.get_mut(index) else { continue };
+            if victim.has_next() {
+                let tick = victim.tick();
+                if !seen.1 || seen.0 != tick {
+                    if seen.1 {
+                        victim.judge_next(false);
+                    }
+                    *seen = (tick, true);
+                } else if elapsed >= NEXT_PATIENCE
+                    && let Some(worker) = victim.worker()
+                    && let Some(Some(runnable)) = worker.while_frozen(victim, || victim.take_next())
+                {
+                    victim.judge_next(true);
+                    return Some(runnable);
+                }
+            } else if std::mem::take(&mut seen.1) {
+                victim.judge_next(false);
+            }
+        }
+        if let Some(runnable) = pick_global(own) {
+            return Some(runnable);
+        }
+        if elapsed >= SEARCH_TIME || !patient {
+            return None;
+        }
+        for _ in 0..16 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Takes half of what others may take from `victim`: one to run, the rest into `own`.
+fn steal(victim: &'static Processor, own: &'static Processor) -> Option<Runnable> {
+    if let Some(runnable) = victim.ready.steal_into(&own.ready) {
+        return Some(runnable);
+    }
+    let more = victim.fresh.len() / 2;
+    let first = victim.fresh.steal()?;
+    for _ in 1..more {
+        let Some(runnable) = victim.fresh.steal() else { break };
+        if let Err(runnable) = own.fresh.push(runnable) {
+            inject_quietly(runnable);
+            break;
+        }
+    }
+    Some(first)
+}
+
+/// Work was queued where others can take it: wakes a worker if there is an idle processor and nobody searches.
+#[inline(always)]
+fn notify_work() {
+    // Pairs with the heavy barrier in `idle::sleep`.
+    barrier::light();
+    if idle::any_processor() && SEARCHING.load(Ordering::Relaxed) == 0 {
+        wake_searcher();
+    }
+}
+
+#[cold]
+fn wake_searcher() {
+    if SEARCHING.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        return;
+    }
+    let started = idle::take_processor().is_some_and(|p| idle::start_worker(p, true));
+    if !started {
+        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether there is work that an idle processor could take.
+fn any_work() -> bool {
+    GLOBAL_LEN.load(Ordering::Relaxed) != 0 || processors().any(Processor::has_queued)
+}
+
+/// How many CPUs this process may use.
+pub(crate) fn available_parallelism() -> usize {
+    static CPUS: AtomicUsize = AtomicUsize::new(0);
+    match CPUS.load(Ordering::Relaxed) {
+        0 => {
+            let cpus = std::thread::available_parallelism().map_or(1, Into::into);
+            CPUS.store(cpus, Ordering::Relaxed);
+            cpus
+        }
+        cpus => cpus,
+    }
+}
+
+/// How many processors there may be.
+pub(crate) fn max_procs() -> usize {
+    PROCS.load(Ordering::Relaxed)
+}
+
+/// Sets how many processors there may be; `procs` lies between 1 and [`MAX_PROCS`]. Returns the number before.
+pub(crate) fn set_max_procs(procs: usize) -> usize {
+    static CHANGE: Mutex<()> = Mutex::new(());
+    let _change = CHANGE.lock();
+    let old = PROCS.load(Ordering::Relaxed);
+    let made = PROCS_MADE.load(Ordering::Relaxed);
+    for (index, place) in PROCESSORS.iter().enumerate().take(procs).skip(made) {
+        place.store(std::ptr::from_ref(Processor::leak(index)).cast_mut(), Ordering::Release);
+    }
+    PROCS_MADE.store(made.max(procs), Ordering::Release);
+    PROCS.store(procs, Ordering::SeqCst);
+    for processor in processors().take(made) {
+        // Those that are too many notice at their next pick.
+        if let Some(worker) = processor.worker().filter(|_| processor.index >= procs) {
+            worker.request_preemption();
+        }
+    }
+    idle::change(old, procs, made);
+    for _ in old..procs {
+        notify_work();
+    }
+    old
+}
+
+/// Whether goroutines have stacks of their own here.
+pub(crate) fn native() -> bool {
+    context_switch::native()
+}

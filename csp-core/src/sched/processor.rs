@@ -1,0 +1,300 @@
+//! Processors: the right to run goroutines, as many as GOMAXPROCS, each with its queues and its slots.
+
+use std::cell::{Cell, UnsafeCell};
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::deque::{CAPACITY, Deque};
+use super::goroutine::Runnable;
+use super::run_queue::RunQueue;
+use super::worker::Worker;
+use crate::slot::Slot;
+use crate::slot::pool;
+
+/// How many slots of the usual size a processor keeps.
+const KEPT_SLOTS: usize = 64;
+/// How many ids a processor takes at once.
+const IDS: u64 = 64;
+
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct Processor {
+    pub(crate) index: usize,
+    /// The worker that holds it; null while it is idle or changing hands. For sysmon and thieves.
+    worker: AtomicPtr<Worker>,
+    /// Given up because there are too many; neither held nor idle. Written under the lock of the idle ones.
+    retired: AtomicBool,
+    /// How many times a goroutine was picked. Written by the owner; sysmon sees by it that a goroutine does not come back.
+    tick: AtomicU32,
+    /// The goroutine to run next, the one made ready last: it shares the present one's cache. 0 for none. Written by the
+    /// owner, and by a thief that has frozen the owner.
+    next: AtomicUsize,
+    /// How often a searcher may still be spared for a goroutine in `next`: it ran here soon each time they came.
+    next_credit: Cell<u32>,
+    next_refill: Cell<u32>,
+    /// What a searcher found about the goroutine in `next`: 0 nothing, 1 it had to be stolen, 2 it ran here by itself.
+    next_hint: AtomicU32,
+    /// Goroutines started here, and ended here. Written by the owner.
+    started: AtomicU64,
+    ended: AtomicU64,
+    /// Ids at hand: the next one and the first not ours.
+    ids: Cell<(u64, u64)>,
+    random: Cell<u32>,
+    /// Free slots of the usual class. Used by the owner.
+    slots: UnsafeCell<Vec<&'static Slot>>,
+    /// Goroutines that wait for room in `fresh` to start others, the last one first. Used by the owner.
+    spawners: UnsafeCell<Vec<&'static Slot>>,
+    /// How many they are. Written by the owner.
+    spawners_len: AtomicUsize,
+    /// The oldest in `fresh` has waited too long. Set by sysmon, cleared by the owner.
+    starving: AtomicBool,
+    pub(crate) ready: RunQueue,
+    pub(crate) fresh: Deque,
+}
+
+// SAFETY: the `Cell`s, `slots`, and plain stores to the rest belong to the owner: the worker that holds the processor,
+// in runtime code, or whoever took it from one. Changing hands goes through locks.
+unsafe impl Sync for Processor {}
+// SAFETY: as above.
+unsafe impl Send for Processor {}
+
+impl Processor {
+    pub(crate) fn leak(index: usize) -> &'static Self {
+        Box::leak(Box::new(Self {
+            index,
+            worker: AtomicPtr::new(std::ptr::null_mut()),
+            retired: AtomicBool::new(false),
+            tick: AtomicU32::new(0),
+            next: AtomicUsize::new(0),
+            next_credit: Cell::new(0),
+            next_refill: Cell::new(0),
+            next_hint: AtomicU32::new(0),
+            started: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            ids: Cell::new((0, 0)),
+            random: Cell::new(0x9e37_79b9u32.wrapping_mul(index as u32 + 1) | 1),
+            slots: UnsafeCell::new(Vec::with_capacity(KEPT_SLOTS)),
+            spawners: UnsafeCell::new(Vec::new()),
+            spawners_len: AtomicUsize::new(0),
+            starving: AtomicBool::new(false),
+            ready: RunQueue::new(),
+            fresh: Deque::new(),
+        }))
+    }
+
+    pub(crate) fn worker(&self) -> Option<&'static Worker> {
+        // SAFETY: null or a worker; workers are never freed.
+        unsafe { self.worker.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set_worker(&self, worker: Option<&'static Worker>) {
+        let worker = worker.map_or(std::ptr::null_mut(), |w| std::ptr::from_ref(w).cast_mut());
+        self.worker.store(worker, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_retired(&self, retired: bool) {
+        self.retired.store(retired, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Counts a goroutine picked, and returns the count. Owner.
+    #[inline(always)]
+    pub(crate) fn advance(&self) -> u32 {
+        let tick = self.tick.load(Ordering::Relaxed).wrapping_add(1);
+        self.tick.store(tick, Ordering::Relaxed);
+        tick
+    }
+
+    /// Puts a goroutine in the *next* place and returns the one that was there. Owner.
+    #[inline(always)]
+    pub(crate) fn replace_next(&self, runnable: Runnable) -> Option<Runnable> {
+        let old = self.next.load(Ordering::Relaxed);
+        self.next.store(runnable.into_raw(), Ordering::Relaxed);
+        // SAFETY: a word in `next` came from `into_raw`, and is not there any more.
+        (old != 0).then(|| unsafe { Runnable::from_raw(old) })
+    }
+
+    /// Takes the goroutine in the *next* place. Owner, or a thief that has frozen the owner.
+    #[inline(always)]
+    pub(crate) fn take_next(&self) -> Option<Runnable> {
+        let next = self.next.load(Ordering::Relaxed);
+        if next == 0 {
+            return None;
+        }
+        self.next.store(0, Ordering::Relaxed);
+        // SAFETY: as in `replace_next`.
+        Some(unsafe { Runnable::from_raw(next) })
+    }
+
+    pub(crate) fn has_next(&self) -> bool {
+        self.next.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a searcher is to be woken for a goroutine that is alone in `next`. Mostly it runs here soon: as long as
+    /// searchers find just that, ever fewer are woken. Owner.
+    #[inline(always)]
+    pub(crate) fn next_wants_searcher(&self) -> bool {
+        let credit = self.next_credit.get();
+        if credit == 0 {
+            self.next_credit.set(self.next_refill.get());
+            return true;
+        }
+        self.next_credit.set(credit - 1);
+        false
+    }
+
+    /// A searcher reports whether it had to take the one in `next` (`true`), or came for nothing. A hint: any thread.
+    pub(crate) fn judge_next(&self, stolen: bool) {
+        self.next_hint.store(if stolen { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    /// Takes in what searchers reported. Owner.
+    pub(crate) fn hear_judgement(&self) {
+        let hint = &self.next_hint;
+        match hint.load(Ordering::Relaxed) {
+            0 => return,
+            1 => {
+                self.next_refill.set(0);
+                self.next_credit.set(0);
+            }
+            _ => {
+                let refill = (self.next_refill.get() * 2).clamp(16, 1 << 16);
+                self.next_refill.set(refill);
+                self.next_credit.set(refill);
+            }
+        }
+        hint.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether there is anything that others can take from here without freezing the owner.
+    pub(crate) fn has_queued(&self) -> bool {
+        self.ready.len() != 0 || self.fresh.len() != 0
+    }
+
+    /// Whether there is anything that whoever holds the processor can run.
+    pub(crate) fn has_any(&self) -> bool {
+        self.has_next() || self.has_queued() || self.spawners_len.load(Ordering::Relaxed) != 0
+    }
+
+    /// Lets a goroutine wait for room in `fresh`. Owner.
+    pub(crate) fn push_spawner(&self, slot: &'static Slot) {
+        // SAFETY: the owner alone uses `spawners`.
+        let spawners = unsafe { &mut *self.spawners.get() };
+        spawners.push(slot);
+        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
+    }
+
+    /// Takes the goroutine that began to wait last, if half of `fresh` is free again, or if it does not matter (`any`).
+    /// Owner.
+    #[inline(always)]
+    pub(crate) fn pop_spawner(&self, any: bool) -> Option<&'static Slot> {
+        if self.spawners_len.load(Ordering::Relaxed) == 0 || !(any || self.fresh.len() <= CAPACITY / 2) {
+            return None;
+        }
+        // SAFETY: as in `push_spawner`.
+        let spawners = unsafe { &mut *self.spawners.get() };
+        let slot = spawners.pop();
+        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
+        slot
+    }
+
+    /// Has the owner start the oldest in `fresh` soon.
+    pub(crate) fn set_starving(&self) {
+        self.starving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the oldest in `fresh` is to be started now. Owner.
+    pub(crate) fn take_starving(&self) -> bool {
+        self.starving.load(Ordering::Relaxed) && {
+            self.starving.store(false, Ordering::Relaxed);
+            true
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn count_started(&self) {
+        self.started.store(self.started.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn count_ended(&self) {
+        self.ended.store(self.ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Started minus ended, on this processor: may be negative.
+    pub(crate) fn balance(&self) -> i64 {
+        // Ended first: a goroutine between the two loads is counted rather than forgotten.
+        let ended = self.ended.load(Ordering::Acquire);
+        self.started.load(Ordering::Acquire) as i64 - ended as i64
+    }
+
+    /// A fresh goroutine id. Owner.
+    #[inline(always)]
+    pub(crate) fn next_id(&self) -> NonZeroU64 {
+        let (mut next, mut end) = self.ids.get();
+        if next == end {
+            next = super::take_ids(IDS);
+            end = next + IDS;
+        }
+        self.ids.set((next + 1, end));
+        // SAFETY: `take_ids` begins at 1.
+        unsafe { NonZeroU64::new_unchecked(next) }
+    }
+
+    /// A number for choosing at random. Owner.
+    pub(crate) fn random(&self) -> u32 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.random.set(x);
+        x
+    }
+
+    /// A free slot of the usual class that lies ready. Owner.
+    #[inline(always)]
+    pub(crate) fn take_slot(&self) -> Option<&'static Slot> {
+        // SAFETY: the owner alone uses `slots`, and calls nothing that comes back here meanwhile.
+        let slots = unsafe { &mut *self.slots.get() };
+        match slots.pop() {
+            Some(slot) => Some(slot),
+            None => {
+                pool::take(super::default_class(), KEPT_SLOTS / 2, slots);
+                slots.pop()
+            }
+        }
+    }
+
+    /// Puts a free slot of the usual class aside. Owner.
+    #[inline(always)]
+    pub(crate) fn put_slot(&self, slot: &'static Slot) {
+        // SAFETY: as in `take_slot`.
+        let slots = unsafe { &mut *self.slots.get() };
+        if slots.len() == KEPT_SLOTS {
+            // The oldest go: the newest are warm.
+            pool::put(slots.drain(..KEPT_SLOTS / 2));
+        }
+        slots.push(slot);
+    }
+
+    /// Gives every free slot back to the pool. Owner.
+    pub(crate) fn give_back_slots(&self) {
+        // SAFETY: as in `take_slot`.
+        pool::put(unsafe { &mut *self.slots.get() }.drain(..));
+    }
+
+    /// Makes slots of the usual class and takes one. Owner, on the worker's own stack.
+    pub(crate) fn make_slot(&self) -> std::io::Result<&'static Slot> {
+        // SAFETY: as in `take_slot`; making slots does not run goroutines.
+        let slots = unsafe { &mut *self.slots.get() };
+        pool::make(super::default_class(), slots)?;
+        Ok(slots.pop().expect("a batch has a slot"))
+    }
+}

@@ -1,0 +1,194 @@
+//! sysmon: the thread that watches the workers. It holds no processor and runs no goroutine.
+//!
+//! It takes the processor from a worker whose goroutine does not come back, runs timers that nobody else gets to, keeps
+//! the coarse clock, creates threads for workers that must not do so themselves, gives memory back, and looks for
+//! deadlock. When every processor is idle it sleeps too.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::processor::Processor;
+use super::worker::Worker;
+use super::{DETACHED, GLOBAL_LEN, deadlock, detached, idle, processors, wake_searcher};
+use crate::slot::pool;
+use crate::time::timer;
+
+/// How often it looks.
+const PERIOD: Duration = Duration::from_micros(2500);
+/// How long a goroutine may run before it is asked to give way; if it does not by the next look, its processor is taken.
+const TIME_SLICE: Duration = Duration::from_millis(10);
+const TRIM_PERIOD: Duration = Duration::from_secs(1);
+
+static ASLEEP: AtomicBool = AtomicBool::new(false);
+static ROUSED: Condvar = Condvar::new();
+static REQUESTS: Mutex<Vec<&'static Worker>> = Mutex::new(Vec::new());
+/// Nanoseconds since the start, a look ago at most while anything runs.
+static COARSE_NOW: AtomicU64 = AtomicU64::new(0);
+
+/// The time, as far as it is known without asking: nanoseconds since the start.
+#[inline(always)]
+pub(crate) fn coarse_now() -> u64 {
+    COARSE_NOW.load(Ordering::Relaxed)
+}
+
+/// Something runs again.
+#[inline]
+pub(crate) fn rouse() {
+    // SeqCst: pairs with the store in `sleep`. Either it sees the processor that was taken before, or we see it asleep.
+    if ASLEEP.load(Ordering::SeqCst) {
+        rouse_slowly();
+    }
+}
+
+#[cold]
+fn rouse_slowly() {
+    let _requests = REQUESTS.lock();
+    ASLEEP.store(false, Ordering::SeqCst);
+    ROUSED.notify_one();
+}
+
+/// Has the thread of a worker created by a thread whose kernel state is nobody's.
+pub(crate) fn create_thread(worker: &'static Worker) {
+    let mut requests = REQUESTS.lock();
+    requests.push(worker);
+    ASLEEP.store(false, Ordering::SeqCst);
+    ROUSED.notify_one();
+}
+
+/// What it remembers of a processor.
+struct Seen {
+    tick: u32,
+    since: Instant,
+    asked: bool,
+    next: bool,
+    /// What was the oldest goroutine that had not started, and since when.
+    oldest: (u32, Instant),
+}
+
+/// Starts the thread.
+pub(crate) fn start() -> std::io::Result<()> {
+    std::thread::Builder::new().name("csp-sysmon".into()).spawn(run).map(drop)
+}
+
+fn run() {
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut idle_looks = 0;
+    let mut looks = 0u32;
+    let mut trimmed = Instant::now();
+    let mut deadlock = deadlock::Watch::new();
+    loop {
+        let now = Instant::now();
+        COARSE_NOW.store(timer::since_start(now), Ordering::Relaxed);
+        let requests = std::mem::take(&mut *REQUESTS.lock());
+        for worker in requests {
+            let searching = worker.searching.get();
+            if !idle::create_thread(worker) && searching {
+                super::SEARCHING.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        timer::poll();
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(16) {
+            idle::retry_starved();
+        }
+        look(&mut seen, now);
+        if now.duration_since(trimmed) >= TRIM_PERIOD {
+            pool::trim();
+            trimmed = now;
+        }
+
+        let nothing_runs = idle::all_processors() && DETACHED.load(Ordering::SeqCst) == 0;
+        idle_looks = if nothing_runs { idle_looks + 1 } else { 0 };
+        if idle_looks > 2 && idle::starved() == 0 || idle_looks > 12 {
+            let again = deadlock.look();
+            sleep(again);
+            idle_looks = 0;
+        } else {
+            let until_timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));
+            let pause = until_timer.map_or(PERIOD, |t| t.clamp(Duration::from_micros(100), PERIOD));
+            let mut requests = REQUESTS.lock();
+            if requests.is_empty() {
+                ROUSED.wait_for(&mut requests, pause);
+            }
+        }
+    }
+}
+
+/// Sleeps until something runs again, or for `at_most`.
+fn sleep(at_most: Option<Duration>) {
+    let mut requests = REQUESTS.lock();
+    ASLEEP.store(true, Ordering::SeqCst);
+    // Pairs with `rouse`.
+    if idle::all_processors() && DETACHED.load(Ordering::SeqCst) == 0 && requests.is_empty() {
+        let deadline = at_most.map(|d| Instant::now() + d);
+        while ASLEEP.load(Ordering::SeqCst) {
+            match deadline {
+                Some(deadline) => {
+                    if ROUSED.wait_until(&mut requests, deadline).timed_out() {
+                        break;
+                    }
+                }
+                None => ROUSED.wait(&mut requests),
+            }
+        }
+    }
+    ASLEEP.store(false, Ordering::SeqCst);
+}
+
+/// One look at every processor.
+fn look(seen: &mut Vec<Seen>, now: Instant) {
+    for (index, processor) in processors().enumerate() {
+        if index == seen.len() {
+            seen.push(Seen { tick: 0, since: now, asked: false, next: false, oldest: (0, now) });
+        }
+        let seen = &mut seen[index];
+        let oldest = processor.fresh.oldest();
+        if oldest != seen.oldest.0 || processor.fresh.len() == 0 {
+            seen.oldest = (oldest, now);
+        } else if now.duration_since(seen.oldest.1) >= TIME_SLICE {
+            processor.set_starving();
+        }
+        let (tick, worker) = (processor.tick(), processor.worker());
+        let Some(worker) = worker.filter(|_| tick == seen.tick) else {
+            *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
+            continue;
+        };
+        // A goroutine has waited in the next place for a whole period: let a searcher have it.
+        let next = processor.has_next();
+        if next && seen.next && idle::any_processor() {
+            wake_searcher();
+        }
+        seen.next = next;
+        if now.duration_since(seen.since) < TIME_SLICE {
+            continue;
+        }
+        if !seen.asked {
+            worker.request_preemption();
+            seen.asked = true;
+        } else if wanted(processor) && take(worker, processor) {
+            *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
+        }
+    }
+    // Work for which no thread could be made, or that nobody could be woken for.
+    if GLOBAL_LEN.load(Ordering::Relaxed) != 0 && idle::any_processor() {
+        wake_searcher();
+    }
+}
+
+/// Whether anybody could use the processor.
+fn wanted(processor: &Processor) -> bool {
+    let others = GLOBAL_LEN.load(Ordering::Relaxed) != 0 || timer::next_deadline().is_some();
+    processor.has_any() || (others && !idle::any_processor())
+}
+
+/// Takes the processor from a worker that is stuck in its goroutine.
+fn take(worker: &'static Worker, processor: &'static Processor) -> bool {
+    // Counted while the worker is frozen: before it can notice, and before the processor can seem idle.
+    if !worker.take_processor(processor, || detached(worker)) {
+        return false;
+    }
+    idle::hand_off(processor);
+    true
+}

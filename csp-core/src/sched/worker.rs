@@ -1,0 +1,280 @@
+//! Workers: the OS threads that run goroutines, and how they hold on to a processor or lose it.
+//!
+//! A worker runs goroutines while it holds a [`Processor`]. A goroutine may compute or block for as long as it likes
+//! without telling anybody, so the processor can be taken from the worker behind its back: by sysmon, when the goroutine
+//! has not come back for a time slice, and for an instant by a thief that takes from the *next* place.
+//!
+//! # Taking a processor
+//!
+//! What a processor owns is touched without atomic read-modify-writes, by runtime code on its worker. Whoever wants to
+//! take it must know that no such code is running. It is a store-load race in the manner of Dekker:
+//!
+//! - runtime code: store `in_runtime = true`; light barrier; load `lost`.
+//! - the taker, under the `freeze` lock: store `lost = true`; heavy barrier; load `in_runtime`.
+//!
+//! At least one sees the other. If the taker sees `in_runtime`, it takes `lost` back and gives up: the goroutine is alive.
+//! If runtime code sees `lost`, it waits for the `freeze` lock, which the taker holds for microseconds, and looks again:
+//! then the processor is either still the worker's, or gone for good. Both may see the other; then the taker gives up
+//! and the runtime code, after the lock, finds the processor in place.
+//!
+//! Runtime code that finds its processor gone does without: it makes goroutines ready through the global queue, and
+//! parks through the worker's own stack. The goroutine that lost it queues for another at its next checkpoint.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::barrier;
+use super::goroutine::Runnable;
+use super::processor::Processor;
+use crate::context_switch::Execution;
+use crate::primitive::Baton;
+use crate::slot::Slot;
+
+#[repr(C, align(128))]
+pub(crate) struct Worker {
+    /// Runtime code runs, on the worker's stack or on that of its goroutine.
+    in_runtime: AtomicBool,
+    /// The processor is gone, or being taken. See the head of the module.
+    lost: AtomicBool,
+    /// The goroutine's time is up, or its processor gone: it gives way at its next checkpoint.
+    preempt: AtomicBool,
+    /// The processor held; null for none. Written by the worker, by a taker under `freeze`, and by whoever wakes the worker.
+    processor: AtomicPtr<Processor>,
+    /// The worker's own stack, and its own thread-locals.
+    pub(crate) execution: Execution,
+    freeze: Mutex<()>,
+    /// Where it sleeps while it has no processor.
+    sleep: Baton,
+    /// The goroutine that alone may use this thread; null for none. Written by that goroutine, while it runs here.
+    pub(crate) locked: AtomicPtr<Slot>,
+    /// Has had a goroutine locked to it: the state of its kernel thread may differ from that of the others.
+    pub(crate) tainted: AtomicBool,
+    /// It runs the main goroutine alone: it is the main OS thread.
+    pub(crate) reserved: bool,
+    /// It came with the right to search.
+    pub(crate) searching: Cell<bool>,
+    /// A goroutine that was picked, and can be run from the worker's own stack alone.
+    pub(crate) pending: Cell<Option<Runnable>>,
+    /// It runs a goroutine without a processor, and is counted among those who do.
+    pub(crate) detached: AtomicBool,
+    /// The thread ends when it is next on its own stack.
+    pub(crate) ends: Cell<bool>,
+    thread_pointer: AtomicUsize,
+}
+
+// SAFETY: the `Cell`s and `execution` are used by runtime code of the worker alone, on its own stack or on that of the
+// goroutine it runs, which is never two at once; or, `searching`, by the one who wakes it, before it does.
+unsafe impl Sync for Worker {}
+// SAFETY: as above.
+unsafe impl Send for Worker {}
+
+/// Runtime code in progress on a worker: while it lives nobody takes the processor away.
+pub(crate) struct Entered {
+    worker: &'static Worker,
+    /// The processor, if the worker still has it.
+    pub(crate) processor: Option<&'static Processor>,
+    nested: bool,
+}
+
+impl Worker {
+    pub(crate) fn leak(reserved: bool) -> &'static Self {
+        Box::leak(Box::new(Self {
+            in_runtime: AtomicBool::new(true),
+            lost: AtomicBool::new(false),
+            preempt: AtomicBool::new(false),
+            processor: AtomicPtr::new(std::ptr::null_mut()),
+            execution: Execution::new(),
+            freeze: Mutex::new(()),
+            sleep: Baton::default(),
+            locked: AtomicPtr::new(std::ptr::null_mut()),
+            tainted: AtomicBool::new(false),
+            reserved,
+            searching: Cell::new(false),
+            pending: Cell::new(None),
+            detached: AtomicBool::new(false),
+            ends: Cell::new(false),
+            thread_pointer: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Makes the calling thread this worker's.
+    pub(crate) fn adopt_thread(&self) {
+        #[cfg(csp_native)]
+        {
+            let thread_pointer = crate::context_switch::thread_pointer();
+            self.thread_pointer.store(thread_pointer, Ordering::Relaxed);
+            // SAFETY: the worker does not run yet, so nobody else touches its context.
+            unsafe { *self.execution.context.get() = crate::context_switch::Context::new(thread_pointer) };
+        }
+    }
+
+    /// The thread pointer of the worker's own thread.
+    #[cfg(csp_native)]
+    pub(crate) fn thread_pointer(&self) -> usize {
+        self.thread_pointer.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn enter(&'static self) -> Entered {
+        let nested = self.in_runtime.load(Ordering::Relaxed);
+        self.in_runtime.store(true, Ordering::Relaxed);
+        // Pairs with the heavy barrier in `freeze`.
+        barrier::light();
+        // Acquire: pairs with the Release in `while_frozen`: what the thief did to the processor is visible.
+        let processor = if self.lost.load(Ordering::Acquire) { self.look_again() } else { self.processor() };
+        Entered { worker: self, processor, nested }
+    }
+
+    #[cold]
+    fn look_again(&self) -> Option<&'static Processor> {
+        drop(self.freeze.lock());
+        if self.lost.load(Ordering::Relaxed) { None } else { self.processor() }
+    }
+
+    /// The goroutine's code goes on after a switch to it.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        // Release: pairs with the Acquire load in `freeze`: what runtime code did to the processor is visible.
+        self.in_runtime.store(false, Ordering::Release);
+    }
+
+    /// The processor held. For runtime code, and for others as a hint.
+    #[inline(always)]
+    pub(crate) fn processor(&self) -> Option<&'static Processor> {
+        // SAFETY: null or a processor; processors are never freed.
+        unsafe { self.processor.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Takes a processor, or gives up the one held (`None`). For runtime code of the worker itself, and for the one who
+    /// wakes it.
+    pub(crate) fn set_processor(&'static self, processor: Option<&'static Processor>) {
+        match processor {
+            Some(processor) => {
+                processor.set_worker(Some(self));
+                self.processor.store(std::ptr::from_ref(processor).cast_mut(), Ordering::Relaxed);
+                self.preempt.store(false, Ordering::Relaxed);
+                self.lost.store(false, Ordering::Relaxed);
+            }
+            None => {
+                // Under the lock, so that a taker that is under way sees either all or nothing of it.
+                let _frozen = self.freeze.lock();
+                if let Some(processor) = self.processor() {
+                    processor.set_worker(None);
+                }
+                self.processor.store(std::ptr::null_mut(), Ordering::Relaxed);
+                self.lost.store(true, Ordering::Relaxed);
+                self.preempt.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Stops runtime code of this worker from starting, if none runs and it holds `processor`.
+    fn freeze(&self, processor: &'static Processor) -> Option<MutexGuard<'_, ()>> {
+        let frozen = self.freeze.try_lock()?;
+        if self.lost.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.lost.store(true, Ordering::Relaxed);
+        // Pairs with the light barrier in `enter`.
+        barrier::heavy();
+        // Acquire: pairs with the Release in `leave`.
+        if self.in_runtime.load(Ordering::Acquire) || !self.processor().is_some_and(|p| std::ptr::eq(p, processor)) {
+            self.lost.store(false, Ordering::Relaxed);
+            return None;
+        }
+        Some(frozen)
+    }
+
+    /// Runs `f` while no runtime code of this worker can run, if none runs now and it holds `processor`.
+    pub(crate) fn while_frozen<R>(&self, processor: &'static Processor, f: impl FnOnce() -> R) -> Option<R> {
+        let frozen = self.freeze(processor)?;
+        let result = f();
+        self.lost.store(false, Ordering::Release);
+        drop(frozen);
+        Some(result)
+    }
+
+    /// Takes the processor away for good, if no runtime code runs. The caller owns it then. `taken` is called before the
+    /// worker can notice.
+    pub(crate) fn take_processor(&self, processor: &'static Processor, taken: impl FnOnce()) -> bool {
+        let Some(frozen) = self.freeze(processor) else { return false };
+        taken();
+        self.processor.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.preempt.store(true, Ordering::Relaxed);
+        processor.set_worker(None);
+        drop(frozen);
+        true
+    }
+
+    /// Asks the goroutine to give way at its next checkpoint.
+    pub(crate) fn request_preemption(&self) {
+        self.preempt.store(true, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn preemption_requested(&self) -> bool {
+        self.preempt.load(Ordering::Relaxed)
+    }
+
+    /// A new time slice begins.
+    #[inline(always)]
+    pub(crate) fn clear_preemption(&self) {
+        if self.preempt.load(Ordering::Relaxed) {
+            self.preempt.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Sleeps until [`wake`](Self::wake), which brings a processor.
+    pub(crate) fn sleep(&self) {
+        self.sleep.wait();
+    }
+
+    /// As [`sleep`](Self::sleep), but at most until `deadline`. Says whether somebody woke it.
+    pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
+        self.sleep.wait_until(deadline)
+    }
+
+    /// Wakes it.
+    pub(crate) fn wake(&self) {
+        self.sleep.notify();
+    }
+
+    /// Makes the record of a thread that has ended fit for another.
+    pub(crate) fn reset(&self) {
+        self.tainted.store(false, Ordering::Relaxed);
+        self.ends.set(false);
+        self.searching.set(false);
+    }
+
+    pub(crate) fn locked_slot(&self) -> Option<&'static Slot> {
+        // SAFETY: null or a slot; slots are never freed.
+        unsafe { self.locked.load(Ordering::Relaxed).as_ref() }
+    }
+}
+
+impl Drop for Entered {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.nested {
+            self.worker.leave();
+        }
+    }
+}
+
+impl Entered {
+    /// Whether the state of the worker's kernel thread may be somebody's own.
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.worker.tainted.load(Ordering::Relaxed)
+    }
+
+    /// The runtime code goes on past this scope, through a switch.
+    #[inline(always)]
+    pub(crate) fn stay(self) -> Option<&'static Processor> {
+        let processor = self.processor;
+        std::mem::forget(self);
+        processor
+    }
+}

@@ -1,0 +1,229 @@
+//! Husks: pthreads that gave up their kernel thread.
+//!
+//! glibc makes the thread: it puts its `struct pthread` and the static TLS at the top of our memory, links it into its
+//! lists and initialises everything. In the start routine the thread then detaches itself from what the kernel thread
+//! stands for, saves its context, and ends the kernel thread without returning. Stack and thread-locals live on, and a
+//! worker may switch to them.
+//!
+//! # What is detached
+//!
+//! - `set_tid_address`: the kernel's exit must not clear `tid` in `struct pthread` and wake a joiner.
+//! - `rseq`: unregistered, so that the kernel stops writing the current CPU into the identity. A read then asks.
+//! - `tid` in `struct pthread`: a unique number no kernel thread has. Recursive and error-checking mutexes compare it.
+//!
+//! # Against `setuid` and its family
+//!
+//! glibc changes credentials by sending each thread of its lists a signal and waiting for each answer, all under the
+//! lock of those lists. A husk whose `tid` has been replaced gets none (no such thread). One that was sent the signal by
+//! its old `tid` just before would take it to the grave, and the sender would wait for ever. So the kernel threads of a
+//! batch stay until glibc's lock was taken and released after the last `tid` was replaced: whoever read an old `tid`
+//! has had its answer by then. Creating one ordinary thread does that.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+
+use super::Slot;
+use crate::context_switch::{self, leave_kernel_thread};
+use crate::stack::Stride;
+
+/// Where `tid` lies in `struct pthread`, counted from the thread pointer.
+static TID_OFFSET: AtomicUsize = AtomicUsize::new(0);
+/// The next made-up thread id: above what the kernel gives out (2^22), below the futex flag bits.
+static NEXT_TID: AtomicI32 = AtomicI32::new(FIRST_TID);
+const FIRST_TID: i32 = 1 << 22;
+const END_OF_TIDS: i32 = 1 << 30;
+
+/// How many husks of the batch in hand have left their stack.
+static LEFT: AtomicU32 = AtomicU32::new(0);
+/// Whether the kernel threads of husks may end. Static, since they look at it to the last.
+static MAY_END: AtomicU32 = AtomicU32::new(0);
+/// The word that the kernel clears when a husk's thread ends.
+static CLEARED_AT_EXIT: AtomicI32 = AtomicI32::new(0);
+
+unsafe extern "C" {
+    static __rseq_offset: isize;
+    static __rseq_size: u32;
+}
+
+const RSEQ_FLAG_UNREGISTER: i32 = 1;
+const RSEQ_SIGNATURE: u32 = 0x5305_3053;
+const RSEQ_CPU_ID: isize = 4;
+
+/// Finds `tid` in the `struct pthread` of the calling thread. Must have been called before any husk is made.
+pub(crate) fn find_tid_offset() -> io::Result<usize> {
+    // SAFETY: no arguments.
+    let tid = unsafe { libc::syscall(libc::SYS_gettid) } as i32;
+    let base = context_switch::thread_pointer();
+    // `struct pthread` has been between 2,000 and 3,000 bytes for as long as `tid` has been in it.
+    let mut found = (0..2048).step_by(4).filter(|offset| {
+        // SAFETY: within `struct pthread`, which begins at the thread pointer.
+        unsafe { ptr::read_volatile((base + offset) as *const i32) == tid }
+    });
+    let offset = found.next().ok_or_else(|| io::Error::other("the thread id is not where glibc keeps it"))?;
+    TID_OFFSET.store(offset, Ordering::Relaxed);
+    Ok(offset)
+}
+
+/// The `tid` that glibc believes the calling identity has.
+pub(crate) fn glibc_tid() -> i32 {
+    // SAFETY: the offset was found in a `struct pthread` of this libc.
+    unsafe { ptr::read_volatile((context_switch::thread_pointer() + TID_OFFSET.load(Ordering::Relaxed)) as *const i32) }
+}
+
+/// Whether `tid` is one that a husk got.
+pub(crate) fn is_husk_tid(tid: i32) -> bool {
+    (FIRST_TID..END_OF_TIDS).contains(&tid)
+}
+
+/// Makes husks of the strides, and returns their slots. Fewer than asked for when the system refuses one; an error when
+/// it refuses the first. What was not used of `strides` stays in it.
+///
+/// # Safety
+///
+/// The caller holds the lock of the pool: one batch at a time. The strides are unused.
+pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'static Slot>> {
+    let count = strides.len();
+    if NEXT_TID.load(Ordering::Relaxed) > END_OF_TIDS - count as i32 {
+        return Err(io::Error::other("all thread identities are used up"));
+    }
+    let mut slots = Vec::with_capacity(count);
+    let mut failure = None;
+    LEFT.store(0, Ordering::Relaxed);
+    MAY_END.store(0, Ordering::Relaxed);
+
+    let mut old_mask = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: plain calls on our own memory. The husks inherit the mask: no handler may run on an identity whose kernel
+    // thread is about to end. glibc keeps its own two signals unblocked, as `setuid` needs.
+    unsafe {
+        let mut all = MaybeUninit::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old_mask.as_mut_ptr());
+    }
+    while let Some(&stride) = strides.last() {
+        let slot = Slot::leak(stride, class);
+        // SAFETY: the stride is unused, and the slot is the argument that `start` expects.
+        match unsafe { create(stride, slots_stagger(stride), start, ptr::from_ref(slot).cast_mut().cast()) } {
+            Ok(()) => {
+                strides.pop();
+                slots.push(slot);
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    // SAFETY: the mask that was in force before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old_mask.as_ptr(), ptr::null_mut()) };
+
+    let mut looks = 0u32;
+    // Acquire: pairs with the locked increment in `leave_kernel_thread`: what the husk wrote to its slot is ours.
+    while LEFT.load(Ordering::Acquire) < slots.len() as u32 {
+        looks += 1;
+        if looks < 50 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+    pass_through_glibc_lock();
+    MAY_END.store(1, Ordering::Release);
+    // SAFETY: FUTEX_WAKE on a static word; the waiters are the kernel threads in `leave_kernel_thread`.
+    unsafe { libc::syscall(libc::SYS_futex, MAY_END.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
+    match failure {
+        Some(error) if slots.is_empty() => Err(error),
+        _ => Ok(slots),
+    }
+}
+
+/// Equal offsets in the page would let the tops of all stacks fight over the same sets of the L1 cache.
+fn slots_stagger(stride: Stride) -> usize {
+    (stride.base / stride.size % 16) * 64
+}
+
+/// # Safety
+///
+/// `routine` is sound to call with `arg` on a new thread whose stack is the stride.
+unsafe fn create(
+    stride: Stride,
+    stagger: usize,
+    routine: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+    arg: *mut libc::c_void,
+) -> io::Result<()> {
+    let check = |code: i32| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
+    let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: attributes are initialised before use and destroyed after; the memory is the caller's to give.
+    unsafe {
+        check(libc::pthread_attr_init(attr.as_mut_ptr()))?;
+        let mut thread = 0;
+        let result = check(libc::pthread_attr_setstack(
+            attr.as_mut_ptr(),
+            stride.low() as *mut _,
+            stride.high() - stagger - stride.low(),
+        ))
+        .and_then(|()| check(libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED)))
+        .and_then(|()| check(libc::pthread_create(&mut thread, attr.as_ptr(), routine, arg)));
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+        result
+    }
+}
+
+/// Takes and releases the lock under which glibc links threads into its lists, by creating a thread that ends at once.
+fn pass_through_glibc_lock() {
+    extern "C" fn nothing(_: *mut libc::c_void) -> *mut libc::c_void {
+        ptr::null_mut()
+    }
+    let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut tries = 0;
+    // SAFETY: a detached thread that does nothing. The lock is taken before the kernel is asked for the thread, so that
+    // a refusal would do as well; we try again nevertheless, in case memory for its stack was what was missing.
+    unsafe {
+        libc::pthread_attr_init(attr.as_mut_ptr());
+        libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+        let mut thread = 0;
+        while libc::pthread_create(&mut thread, attr.as_ptr(), nothing, ptr::null_mut()) != 0 && tries < 10 {
+            tries += 1;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+    }
+}
+
+extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: `make` passes a slot.
+    let slot: &'static Slot = unsafe { &*arg.cast::<Slot>() };
+    slot.adopt_thread();
+    // SAFETY: this is the identity that is to become a husk; nobody else uses the slot before it has left.
+    let commit = unsafe {
+        *slot.execution.context.get() = context_switch::Context::new(context_switch::thread_pointer());
+        detach_from_kernel_thread();
+        leave_kernel_thread(slot.execution.context.get(), LEFT.as_ptr(), MAY_END.as_ptr())
+    };
+    crate::sched::slot_main(slot, commit);
+    // A husk has no kernel thread that could end.
+    std::process::abort()
+}
+
+/// # Safety
+///
+/// The calling thread ends without going back to glibc.
+unsafe fn detach_from_kernel_thread() {
+    let identity = context_switch::thread_pointer();
+    // SAFETY: the caller's promise: nothing relies on what is taken away here. The rseq area and the tid are glibc's, at
+    // places it publishes or that `find_tid_offset` found.
+    unsafe {
+        libc::syscall(libc::SYS_set_tid_address, CLEARED_AT_EXIT.as_ptr());
+        let rseq = identity.wrapping_add_signed(__rseq_offset);
+        // The length registered is 32 in the oldest ABI, and what the kernel reports, rounded up, in newer ones.
+        for size in [32, __rseq_size.next_multiple_of(32).max(32)] {
+            if libc::syscall(libc::SYS_rseq, rseq, size, RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE) == 0 {
+                break;
+            }
+        }
+        ptr::write_volatile(rseq.wrapping_add_signed(RSEQ_CPU_ID) as *mut i32, -1);
+        let tid = NEXT_TID.fetch_add(1, Ordering::Relaxed);
+        ptr::write_volatile((identity + TID_OFFSET.load(Ordering::Relaxed)) as *mut i32, tid);
+    }
+}

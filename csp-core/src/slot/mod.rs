@@ -1,0 +1,167 @@
+//! Slots: a stack and its own thread-locals, paired for ever.
+//!
+//! The argument for soundness rests on these invariants. Other modules cite them.
+//!
+//! - **S1** The thread pointer follows the stack: both are switched in one assembly routine, and runtime code on a
+//!   goroutine's stack reaches worker state only through an explicit pointer (`Slot::worker`) that is read again after
+//!   every switch.
+//! - **S2** A slot is one stack and one identity, paired for ever. Slots are pooled and reused like the threads of a
+//!   thread pool: thread-locals persist from one goroutine to the next, and their destructors do not run in between.
+//! - **S3** A slot is reused only when its stack has fully returned or unwound; else both are leaked. A parked goroutine
+//!   is never dropped, cancelled or unwound from outside.
+//! - **S4** A goroutine that has parked is resumed only after it has left its stack: the switch publishes it afterwards,
+//!   in the commit that runs on the next stack.
+//! - **S5** At start-up the runtime proves what it relies on (`native::prove`). Where a proof fails it runs a thread
+//!   per goroutine instead, and never silently shares thread-locals.
+
+#[cfg(csp_native)]
+pub(crate) mod husk;
+#[cfg(csp_native)]
+pub(crate) mod native;
+pub(crate) mod pool;
+#[cfg(csp_native)]
+pub(crate) mod setxid;
+
+use std::cell::Cell;
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::context_switch::Execution;
+use crate::sched::goroutine::Task;
+use crate::sched::park::{Parker, Wait, WaitReason};
+use crate::sched::worker::Worker;
+use crate::stack::Stride;
+
+/// A stack with its thread-locals, and the goroutine on it. Never freed.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    pub(crate) execution: Execution,
+    /// The worker that runs the slot, written by whoever is about to resume it; stale while it is suspended.
+    worker: AtomicPtr<Worker>,
+    /// The goroutine that the slot is given to; null in the pool.
+    pub(crate) task: AtomicPtr<Task>,
+    /// The worker whose thread alone may run the goroutine; null for any. Written by the goroutine itself.
+    pub(crate) locked: AtomicPtr<Worker>,
+    /// How often the goroutine has locked its thread and not unlocked it yet. Used by the goroutine alone.
+    pub(crate) lock_count: AtomicU32,
+    pub(crate) parker: Parker,
+    /// What the goroutine waits for, where and since when, for reports. Written by the goroutine before it parks.
+    wait_reason: AtomicU8,
+    wait_location: AtomicPtr<Location<'static>>,
+    wait_since: AtomicU64,
+    /// Threads backend: the thread ends instead of going back to the pool.
+    pub(crate) retired: AtomicBool,
+    /// The stack. Empty for the thread that a slot adopted.
+    pub(crate) stride: Stride,
+    /// Which pool it belongs to.
+    pub(crate) class: u8,
+    /// When it was last put into the global pool, in rounds of trimming.
+    pub(crate) trimmed: AtomicBool,
+}
+
+// SAFETY: `execution` is used by whoever has the right to run the slot, of whom there is one at a time: that right goes
+// through the run queues and locks of the scheduler, which order its users. Everything else is atomic.
+unsafe impl Sync for Slot {}
+// SAFETY: as above; nothing in it belongs to a thread.
+unsafe impl Send for Slot {}
+
+thread_local! {
+    /// The slot whose identity this is; none on threads that are nobody's slot.
+    static CURRENT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+}
+
+impl Slot {
+    pub(crate) fn leak(stride: Stride, class: u8) -> &'static Slot {
+        let slot: &'static Slot = Box::leak(Box::new(Slot {
+            execution: Execution::new(),
+            worker: AtomicPtr::new(std::ptr::null_mut()),
+            task: AtomicPtr::new(std::ptr::null_mut()),
+            locked: AtomicPtr::new(std::ptr::null_mut()),
+            lock_count: AtomicU32::new(0),
+            parker: Parker::new_goroutine(),
+            wait_reason: AtomicU8::new(WaitReason::None as u8),
+            wait_location: AtomicPtr::new(std::ptr::null_mut()),
+            wait_since: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            stride,
+            class,
+            trimmed: AtomicBool::new(false),
+        }));
+        slot
+    }
+
+    /// The slot that the caller runs on. The answer never changes under a stack (S2), so it may be kept across waits.
+    #[inline(always)]
+    pub(crate) fn current() -> Option<&'static Slot> {
+        CURRENT.get()
+    }
+
+    /// Makes this the identity of the calling thread.
+    pub(crate) fn adopt_thread(&'static self) {
+        CURRENT.set(Some(self));
+    }
+
+    /// Threads backend: runs the one goroutine of the slot that the calling thread adopted, and gives the thread back.
+    pub(crate) fn run_adopted() {
+        let slot = CURRENT.get().expect("the thread has adopted a slot");
+        slot.retired.store(true, Ordering::Relaxed);
+        // SAFETY: this thread is the slot's.
+        let commit = unsafe { slot.execution.wait_for_baton() };
+        crate::sched::slot_main(slot, commit);
+        CURRENT.set(None);
+    }
+
+    /// The worker that runs this slot now. To be read again after every switch (S1).
+    #[inline(always)]
+    pub(crate) fn worker(&self) -> &'static Worker {
+        // SAFETY: set by the one who resumed us; workers are never freed.
+        unsafe { &*self.worker.load(Ordering::Relaxed) }
+    }
+
+    /// The worker, if the slot ever had one. For signal handlers.
+    pub(crate) fn worker_or_none(&self) -> Option<&'static Worker> {
+        // SAFETY: null or a worker; workers are never freed.
+        unsafe { self.worker.load(Ordering::Relaxed).as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_worker(&self, worker: &'static Worker) {
+        self.worker.store(std::ptr::from_ref(worker).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// The goroutine on it, for the goroutine itself.
+    #[inline(always)]
+    pub(crate) fn task(&self) -> *mut Task {
+        self.task.load(Ordering::Relaxed)
+    }
+
+    /// The slot whose parker this is.
+    ///
+    /// # Safety
+    ///
+    /// `parker` was made by [`Parker::new_goroutine`] in a slot.
+    #[inline(always)]
+    pub(crate) unsafe fn of(parker: &'static Parker) -> &'static Slot {
+        // SAFETY: the parker is a field of a slot, and the slot lives for ever.
+        unsafe { &*std::ptr::from_ref(parker).byte_sub(std::mem::offset_of!(Slot, parker)).cast::<Slot>() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn note_wait(&self, wait: &Wait, since: u64) {
+        self.wait_reason.store(wait.reason as u8, Ordering::Relaxed);
+        self.wait_location.store(std::ptr::from_ref(wait.location).cast_mut(), Ordering::Relaxed);
+        self.wait_since.store(since, Ordering::Relaxed);
+    }
+
+    /// What [`note_wait`](Self::note_wait) noted last: the reason, the place, and the time.
+    pub(crate) fn noted_wait(&self) -> (WaitReason, Option<&'static Location<'static>>, u64) {
+        // SAFETY: null or a `'static` location.
+        let location = unsafe { self.wait_location.load(Ordering::Relaxed).as_ref() };
+        (
+            WaitReason::from_u8(self.wait_reason.load(Ordering::Relaxed)),
+            location,
+            self.wait_since.load(Ordering::Relaxed),
+        )
+    }
+}

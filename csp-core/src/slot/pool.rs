@@ -1,0 +1,226 @@
+//! The slots that no goroutine uses, and the making of more.
+//!
+//! Processors keep a few for themselves and come here for batches. Each size of stack has a list; the list is a stack,
+//! so that the slots used last, whose pages are warm, are used next.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Slot;
+use crate::context_switch;
+use crate::stack::{self, MIN_STRIDE, Region, Stride};
+
+/// One class for each power of two from [`MIN_STRIDE`] to [`stack::MAX_STRIDE`].
+const CLASSES: usize = (stack::MAX_STRIDE.trailing_zeros() - MIN_STRIDE.trailing_zeros() + 1) as usize;
+/// The most that are made at once.
+const LARGEST_BATCH: usize = 64;
+
+struct Class {
+    free: Vec<&'static Slot>,
+    /// The shortest that `free` has been since the last trimming: so many were not needed all that time.
+    low_water: usize,
+    made: usize,
+}
+
+struct Maker {
+    regions: Vec<Region>,
+    /// Strides that were taken for a batch the system did not let us finish.
+    spare: Vec<Vec<Stride>>,
+}
+
+static FREE: [Mutex<Class>; CLASSES] =
+    [const { Mutex::new(Class { free: Vec::new(), low_water: 0, made: 0 }) }; CLASSES];
+static MAKER: Mutex<Option<Maker>> = Mutex::new(None);
+static ALL: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// The class of slots with at least `usable` bytes of stack.
+pub(crate) fn class_for(usable: usize) -> io::Result<u8> {
+    Ok(class_of_stride(stack::stride_for(usable)?))
+}
+
+/// The class of a stride, which is a power of two within the limits.
+pub(crate) const fn class_of_stride(stride: usize) -> u8 {
+    (stride.trailing_zeros() - MIN_STRIDE.trailing_zeros()) as u8
+}
+
+/// The stride of a class.
+pub(crate) const fn stride_of_class(class: u8) -> usize {
+    MIN_STRIDE << class
+}
+
+/// Moves up to `count` free slots of a class to `out`.
+pub(crate) fn take(class: u8, count: usize, out: &mut Vec<&'static Slot>) -> bool {
+    let mut list = FREE[usize::from(class)].lock();
+    let at = list.free.len().saturating_sub(count);
+    let some = at < list.free.len();
+    out.extend(list.free.drain(at..));
+    list.low_water = list.low_water.min(at);
+    some
+}
+
+/// Puts free slots back.
+pub(crate) fn put(slots: impl Iterator<Item = &'static Slot>) {
+    for slot in slots {
+        slot.trimmed.store(false, Ordering::Relaxed);
+        FREE[usize::from(slot.class)].lock().free.push(slot);
+    }
+}
+
+/// Makes a batch of slots of a class and moves it to `out`. For a thread on its own stack.
+pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
+    let mut maker = MAKER.lock();
+    // Another thread may have made some while we waited for our turn.
+    if take(class, LARGEST_BATCH / 2, out) {
+        return Ok(());
+    }
+    let made = FREE[usize::from(class)].lock().made;
+    let batch = make_batch(&mut maker, class, made.clamp(4, LARGEST_BATCH))?;
+    FREE[usize::from(class)].lock().made += batch.len();
+    COUNT.fetch_add(batch.len(), Ordering::Relaxed);
+    ALL.lock().extend(&batch);
+    out.extend(batch);
+    Ok(())
+}
+
+fn make_batch(maker: &mut Option<Maker>, class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
+    #[cfg(csp_native)]
+    if context_switch::native() {
+        let maker = maker.get_or_insert_with(|| Maker {
+            regions: (0..CLASSES as u8).map(|c| Region::new(stride_of_class(c))).collect(),
+            spare: vec![Vec::new(); CLASSES],
+        });
+        let mut strides = std::mem::take(&mut maker.spare[usize::from(class)]);
+        let mut failure = None;
+        while strides.len() < count {
+            match maker.regions[usize::from(class)].take() {
+                Ok(stride) => strides.push(stride),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        if let (true, Some(error)) = (strides.is_empty(), failure) {
+            return Err(error);
+        }
+        // SAFETY: we hold the maker's lock; the strides are new.
+        let batch = unsafe { super::husk::make(&mut strides, class) };
+        maker.spare[usize::from(class)] = strides;
+        return batch;
+    }
+    let _ = maker;
+    make_threads(class, count)
+}
+
+/// The threads backend: slots that are threads.
+fn make_threads(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
+    let mut slots = Vec::with_capacity(count);
+    for _ in 0..count.min(8) {
+        let slot = Slot::leak(Stride { base: 0, size: 0 }, class);
+        let thread = std::thread::Builder::new().name("csp-goroutine".into()).stack_size(stride_of_class(class)).spawn(
+            move || {
+                slot.adopt_thread();
+                // SAFETY: this thread is the slot's.
+                let commit = unsafe { slot.execution.wait_for_baton() };
+                crate::sched::slot_main(slot, commit);
+                THREADS.fetch_sub(1, Ordering::Relaxed);
+            },
+        );
+        match thread {
+            Ok(_) => {
+                THREADS.fetch_add(1, Ordering::Relaxed);
+                slots.push(slot);
+            }
+            Err(error) if slots.is_empty() => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot make another thread for a goroutine: {error} (see ulimit -u, the pids cgroup)"),
+                ));
+            }
+            Err(_) => break,
+        }
+    }
+    Ok(slots)
+}
+
+/// Threads backend: how many threads are slots.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many OS threads are slots: none, but for the threads backend.
+pub(crate) fn thread_count() -> usize {
+    THREADS.load(Ordering::Relaxed)
+}
+
+/// Makes a slot of the calling thread (threads backend).
+pub(crate) fn adopt_calling_thread() -> &'static Slot {
+    let slot = Slot::leak(Stride { base: 0, size: 0 }, class_of_stride(stack::DEFAULT_STRIDE));
+    slot.adopt_thread();
+    ALL.lock().push(slot);
+    slot
+}
+
+/// How many slots there are.
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Every slot there is.
+pub(crate) fn all() -> Vec<&'static Slot> {
+    ALL.lock().clone()
+}
+
+/// How much of the top of a stack is kept when the rest is given back: the identity and the first frames.
+const KEPT: usize = 2 * stack::PAGE;
+
+/// Gives back the stack memory of half of the slots that nobody needed since the last call. Called about once a second.
+pub(crate) fn trim() {
+    if !context_switch::native() {
+        return;
+    }
+    static TRIMMING: AtomicBool = AtomicBool::new(false);
+    if TRIMMING.swap(true, Ordering::Acquire) {
+        return;
+    }
+    for class in &FREE {
+        let mut cold = Vec::new();
+        {
+            let mut list = class.lock();
+            let unused = list.low_water.min(list.free.len());
+            // The oldest lie at the bottom. Taken out, so that nobody runs on a stack that is being emptied.
+            let mut left = unused.div_ceil(2).min(256);
+            list.free.retain(|slot| {
+                let take = left > 0 && !slot.trimmed.load(Ordering::Relaxed);
+                if take {
+                    left -= 1;
+                    cold.push(*slot);
+                }
+                !take
+            });
+            list.low_water = list.free.len();
+        }
+        for slot in &cold {
+            let (low, high) = (slot.stride.low(), suspended_at(slot).min(slot.stride.high() - KEPT));
+            if stack::resident(low, high) > 0 {
+                // SAFETY: a free slot is suspended at the bottom of `slot_main`, above `high`, and we alone have it.
+                unsafe { stack::give_back(low, high) };
+            }
+            slot.trimmed.store(true, Ordering::Relaxed);
+        }
+        let mut list = class.lock();
+        // Back to the bottom: they are the coldest.
+        list.free.splice(0..0, cold);
+        list.low_water = list.free.len();
+    }
+    TRIMMING.store(false, Ordering::Release);
+}
+
+fn suspended_at(slot: &Slot) -> usize {
+    #[cfg(csp_native)]
+    // SAFETY: the slot is free, and the caller took it out of the pool: nobody writes its context.
+    return unsafe { (*slot.execution.context.get()).stack_pointer() };
+    #[cfg(not(csp_native))]
+    slot.stride.high()
+}

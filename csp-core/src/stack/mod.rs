@@ -1,0 +1,211 @@
+//! Memory for stacks: large regions of equal strides, each with a guard at its low end.
+//!
+//! A region is reserved, not committed: pages come when they are touched. It is never unmapped, because the identity at
+//! the top of each stride lives as long as the process (S2).
+
+pub(crate) mod overflow;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// The guard below each stack. Larger than a page, because C code does not probe large frames page by page.
+pub(crate) const GUARD_SIZE: usize = 16 << 10;
+/// The size that a goroutine gets when nothing else is asked for, guard included.
+pub(crate) const DEFAULT_STRIDE: usize = 256 << 10;
+/// The smallest stride: the guard, and room for a panic with a backtrace to be printed.
+pub(crate) const MIN_STRIDE: usize = 64 << 10;
+/// The largest stride.
+pub(crate) const MAX_STRIDE: usize = 1 << 34;
+pub(crate) const PAGE: usize = 4096;
+/// How much address space a region takes when the machine allows it.
+const REGION_SIZE: usize = 256 << 20;
+const MAX_REGIONS: usize = 16 << 10;
+
+const MADV_GUARD_INSTALL: i32 = 102;
+
+/// The stride that gives at least `usable` bytes of stack.
+pub(crate) fn stride_for(usable: usize) -> io::Result<usize> {
+    usable
+        .checked_add(GUARD_SIZE + PAGE)
+        .and_then(usize::checked_next_power_of_two)
+        .map(|s| s.max(MIN_STRIDE))
+        .filter(|&s| s <= MAX_STRIDE)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a stack of {usable} bytes is larger than the largest possible, {} bytes", MAX_STRIDE / 2),
+            )
+        })
+}
+
+/// One stride: `[base, base + stride)`, the guard at its low end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stride {
+    pub(crate) base: usize,
+    pub(crate) size: usize,
+}
+
+impl Stride {
+    /// The lowest usable address.
+    pub(crate) fn low(&self) -> usize {
+        self.base + GUARD_SIZE
+    }
+
+    /// One past the highest usable address.
+    pub(crate) fn high(&self) -> usize {
+        self.base + self.size
+    }
+}
+
+/// Regions, for the fault handler: readable without a lock, append-only.
+struct RegionEntry {
+    base: AtomicUsize,
+    end: AtomicUsize,
+    stride: AtomicUsize,
+}
+
+static REGIONS: [RegionEntry; MAX_REGIONS] =
+    [const { RegionEntry { base: AtomicUsize::new(0), end: AtomicUsize::new(0), stride: AtomicUsize::new(0) } };
+        MAX_REGIONS];
+static REGION_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// The stride that holds `address`, if a region does. Safe to call in a signal handler.
+pub(crate) fn stride_of(address: usize) -> Option<Stride> {
+    // Acquire: pairs with the Release in `Regions::grow`; the entries below the count are complete.
+    let count = REGION_COUNT.load(Ordering::Acquire);
+    REGIONS[..count].iter().find_map(|r| {
+        let (base, end, stride) =
+            (r.base.load(Ordering::Relaxed), r.end.load(Ordering::Relaxed), r.stride.load(Ordering::Relaxed));
+        (base <= address && address < end)
+            .then(|| Stride { base: base + (address - base) / stride * stride, size: stride })
+    })
+}
+
+/// Strides of one size, handed out one after another.
+#[derive(Debug)]
+pub(crate) struct Region {
+    stride: usize,
+    next: usize,
+    end: usize,
+}
+
+impl Region {
+    pub(crate) const fn new(stride: usize) -> Self {
+        Self { stride, next: 0, end: 0 }
+    }
+
+    /// A stride that nobody used before, its guard installed.
+    pub(crate) fn take(&mut self) -> io::Result<Stride> {
+        if self.next == self.end {
+            self.grow()?;
+        }
+        let stride = Stride { base: self.next, size: self.stride };
+        install_guard(stride.base)?;
+        self.next += self.stride;
+        Ok(stride)
+    }
+
+    fn grow(&mut self) -> io::Result<()> {
+        let mut size = REGION_SIZE.max(self.stride);
+        let base = loop {
+            // SAFETY: a new private mapping at a place of the kernel's choice touches nothing that exists.
+            let base = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    size,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                    -1,
+                    0,
+                )
+            };
+            if base != libc::MAP_FAILED {
+                break base as usize;
+            }
+            let error = io::Error::last_os_error();
+            // Strict accounting counts reserved memory too: be content with less.
+            if size / 4 < self.stride {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!(
+                        "cannot map {size} bytes for goroutine stacks: {error} (see ulimit -v, vm.overcommit_memory)"
+                    ),
+                ));
+            }
+            size /= 4;
+        };
+        // SAFETY: the mapping is ours. Huge pages would make each touched stack cost 2 MiB; the advice may be refused.
+        unsafe { libc::madvise(base as *mut _, size, libc::MADV_NOHUGEPAGE) };
+        let index = REGION_COUNT.load(Ordering::Relaxed);
+        let Some(entry) = REGIONS.get(index) else {
+            // SAFETY: the mapping just made, used by nobody.
+            unsafe { libc::munmap(base as *mut _, size) };
+            return Err(io::Error::other(format!("more than {MAX_REGIONS} regions of goroutine stacks")));
+        };
+        entry.base.store(base, Ordering::Relaxed);
+        entry.end.store(base + size, Ordering::Relaxed);
+        entry.stride.store(self.stride, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `stride_of`. Only the holder of the slot maker's lock grows a region.
+        REGION_COUNT.store(index + 1, Ordering::Release);
+        (self.next, self.end) = (base, base + size);
+        Ok(())
+    }
+}
+
+/// Guards are `mprotect`ed pages, because the kernel has no lightweight ones or a test wants it so.
+static GUARD_BY_MPROTECT: AtomicBool = AtomicBool::new(false);
+
+/// For tests of what Linux before 6.13 gets.
+pub(crate) fn force_mprotect_guards() {
+    GUARD_BY_MPROTECT.store(true, Ordering::Relaxed);
+}
+
+fn install_guard(base: usize) -> io::Result<()> {
+    if !GUARD_BY_MPROTECT.load(Ordering::Relaxed) {
+        // SAFETY: the range is the low end of a stride that nobody uses yet.
+        if unsafe { libc::madvise(base as *mut _, GUARD_SIZE, MADV_GUARD_INSTALL) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(error);
+        }
+        GUARD_BY_MPROTECT.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: as above.
+    if unsafe { libc::mprotect(base as *mut _, GUARD_SIZE, libc::PROT_NONE) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    Err(match error.raw_os_error() {
+        Some(libc::ENOMEM) => io::Error::new(
+            error.kind(),
+            "cannot guard another goroutine stack: the process has as many memory mappings as it may have. \
+             Raise vm.max_map_count (65530 by default; each stack needs two), or use Linux 6.13 or newer, where guards \
+             need no mapping",
+        ),
+        _ => error,
+    })
+}
+
+/// Gives the pages of `[low, high)` back to the system; the next touch finds zeros.
+///
+/// # Safety
+///
+/// The range lies in a stack, below everything that is in use.
+pub(crate) unsafe fn give_back(low: usize, high: usize) {
+    let (low, high) = (low.next_multiple_of(PAGE), high & !(PAGE - 1));
+    if low < high {
+        // SAFETY: the caller's promise.
+        unsafe { libc::madvise(low as *mut _, high - low, libc::MADV_DONTNEED) };
+    }
+}
+
+/// How many bytes of `[low, high)` are resident.
+pub(crate) fn resident(low: usize, high: usize) -> usize {
+    let low = low & !(PAGE - 1);
+    let mut pages = vec![0u8; (high - low).div_ceil(PAGE)];
+    // SAFETY: the vector has a byte for each page; mincore only looks.
+    let done = unsafe { libc::mincore(low as *mut _, high - low, pages.as_mut_ptr()) } == 0;
+    if done { pages.iter().filter(|&&p| p & 1 != 0).count() * PAGE } else { 0 }
+}

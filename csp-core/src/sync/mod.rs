@@ -1,0 +1,5 @@
+//! Waiting for several goroutines.
+
+mod wait_group;
+
+pub use wait_group::WaitGroup;

@@ -1,0 +1,3 @@
+//! csp
+#![forbid(unsafe_code)]
+pub use csp_core::*;
