@@ -1,7 +1,7 @@
 //! Channels: typed queues between goroutines, between threads, and between the two.
 //!
-//! The interface is crossbeam-channel's, with `close()` beside it; the semantics are Go's. A wait parks the goroutine, or
-//! blocks the thread where the caller is not a goroutine. Both kinds may meet on one channel.
+//! The interface is crossbeam-channel's, with `close()` beside it; the semantics are Go's. A wait parks the goroutine,
+//! or blocks the thread where the caller is not a goroutine. Both kinds may meet on one channel.
 //!
 //! | constructor | capacity | a send waits | a receive waits |
 //! |---|---|---|---|
@@ -11,15 +11,15 @@
 //! | [`after`], [`at`], [`tick`] | | there is no sender | until the time |
 //! | [`never`] | | there is no sender | for ever |
 //!
-//! A channel is closed by [`close()`](Sender::close) on either side, or when the last handle of one side is dropped. Then
-//! sends fail and give the message back, and receivers get what is still in the buffer before they fail as well. The
-//! messages that nobody can receive any more are dropped with the last receiver.
+//! A channel is closed by [`close()`](Sender::close) on either side, or when the last handle of one side is dropped.
+//! Then sends fail and give the message back, and receivers get what is still in the buffer before they fail as well.
+//! The messages that nobody can receive any more are dropped with the last receiver.
 //!
 //! # Memory
 //!
-//! A channel is one allocation of two cache lines, and one for the ring if it has a capacity. An unbounded channel holds
-//! its messages in blocks of about a kilobyte, and keeps at most one that it does not need. A waiter lives on the stack of
-//! the one that waits: waiting allocates nothing.
+//! A channel is one allocation of two cache lines, and one for the ring if it has a capacity. An unbounded channel
+//! holds its messages in blocks of about a kilobyte, and keeps at most one that it does not need. A waiter lives on the
+//! stack of the one that waits: waiting allocates nothing.
 //!
 //! # Example
 //!

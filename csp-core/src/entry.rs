@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::sched::worker::Worker;
 use crate::sched::{deadlock, os_thread};
-use crate::slot::{Slot, pool};
+use crate::slot::pool;
 use crate::spawn::Builder;
 use crate::{context_switch, runtime};
 
@@ -24,21 +24,20 @@ pub fn main<R: Termination>(f: impl FnOnce() -> R + Send + 'static) -> ExitCode 
     let mut builder = Builder::new().name("main");
     builder.is_main = true;
     let native = context_switch::native();
+    // Where a goroutine is a thread, the main goroutine is this one.
+    let adopted = (!native).then(pool::make_adopted);
+    builder.slot = adopted;
     if native {
         os_thread::set_main_worker(worker);
-    } else {
-        // A goroutine is a thread: the main goroutine is this one.
-        builder.slot = Some(pool::adopt_calling_thread());
     }
     deadlock::watch();
     let at_end = native.then(|| os_thread::wake_main(worker));
     // SAFETY: `f` is `Send` and `'static`; what `run` shares is too.
     let handle = unsafe { builder.spawn_unchecked(run, at_end, location) };
     let handle = handle.unwrap_or_else(|error| panic!("the main goroutine cannot start: {error}"));
-    if native {
-        os_thread::run_main(worker, || handle.is_finished());
-    } else {
-        Slot::run_adopted();
+    match adopted {
+        Some(slot) => slot.run_adopted(),
+        None => os_thread::run_main(worker, || handle.is_finished()),
     }
     match handle.join() {
         Ok(()) => {}

@@ -16,6 +16,8 @@ mod spawn;
 mod stack;
 pub mod sync;
 pub mod time;
+#[cfg(csp_tsan)]
+mod tsan;
 
 pub use channel::{Receiver, Sender, after, bounded, never, unbounded};
 pub use csp_macros::{main, test};
@@ -32,6 +34,8 @@ pub use time::sleep;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::entry::{main, test};
+    #[cfg(csp_native)]
+    pub use crate::slot::measure::switch_there_and_back;
     pub use csp_macros::{go_impl, select_impl, wait_group_impl};
     pub mod select {
         pub use crate::select::{Arm, Order, Recv, Send, no_such_arm, poll, recv, send, wait, wait_else, wait_timeout};

@@ -5,6 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static ABORT: AtomicBool = AtomicBool::new(false);
 
+/// Writes to standard error without its lock, which a parked goroutine may hold.
+pub(crate) fn report(text: &str) {
+    #[cfg(unix)]
+    {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            // SAFETY: the bytes are there.
+            let written = unsafe { libc::write(2, rest.as_ptr().cast(), rest.len()) };
+            if written <= 0 {
+                return;
+            }
+            rest = &rest[written as usize..];
+        }
+    }
+    #[cfg(not(unix))]
+    eprint!("{text}");
+}
+
 /// From now on a panic in a goroutine ends the process, as in Go.
 pub(crate) fn abort_on_panic(abort: bool) {
     ABORT.store(abort, Ordering::Relaxed);

@@ -10,9 +10,6 @@ mod imp {
     pub(crate) mod atomic {
         pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
     }
-    pub(crate) mod cell {
-        pub(crate) use std::cell::UnsafeCell;
-    }
     pub(crate) mod hint {
         pub(crate) use std::hint::spin_loop;
     }
@@ -28,9 +25,6 @@ mod imp {
             AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
         };
     }
-    pub(crate) mod cell {
-        pub(crate) use std::cell::UnsafeCell;
-    }
     pub(crate) mod hint {
         pub(crate) use loom::hint::spin_loop;
     }
@@ -39,7 +33,7 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{atomic, cell, hint, thread};
+pub(crate) use imp::{atomic, hint, thread};
 
 /// A place where one OS thread sleeps until another one lets it go: a binary semaphore.
 ///

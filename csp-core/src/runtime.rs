@@ -232,7 +232,11 @@ fn start(state: &mut State, settings: Builder) -> Result<(), StartError> {
     panic::abort_on_panic(settings.abort_on_panic);
     panic::install_hook();
     sched::set_max_procs(procs);
-    sysmon::start().map_err(|e| StartError { cause: Cause::System(e) })?;
+    if let Err(error) = sysmon::start() {
+        // Another try may be for the other backend.
+        pool::discard();
+        return Err(StartError { cause: Cause::System(error) });
+    }
     // Release: pairs with the Acquire in `try_start`: all of the above is in place.
     STARTED.store(true, Ordering::Release);
     Ok(())

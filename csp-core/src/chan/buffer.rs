@@ -158,7 +158,8 @@ impl<T> List<T> {
         slot
     }
 
-    /// Takes the oldest message out, by `take`, which gets its slot. Gives a block that the list needs no more, or null.
+    /// Takes the oldest message out, by `take`, which gets its slot. Gives a block that the list needs no more, or
+    /// null.
     ///
     /// # Safety
     ///

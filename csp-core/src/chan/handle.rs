@@ -189,8 +189,8 @@ enum Flavor<T> {
     Never,
 }
 
-// SAFETY: the channel's own synchronisation (C1, W1 to W6) lets handles be used on any thread; messages go from thread to
-// thread by value, which `T: Send` allows. No `&T` is ever shared.
+// SAFETY: the channel's own synchronisation (C1, W1 to W6) lets handles be used on any thread; messages go from thread
+// to thread by value, which `T: Send` allows. No `&T` is ever shared.
 unsafe impl<T: Send> Send for Sender<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Sender<T> {}
@@ -263,8 +263,8 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// The message is given back if there is no room for it (on a channel without capacity: nobody is waiting to receive
-    /// it), or if the channel is closed.
+    /// The message is given back if there is no room for it (on a channel without capacity: nobody is waiting to
+    /// receive it), or if the channel is closed.
     ///
     /// # Examples
     ///
@@ -288,7 +288,8 @@ impl<T> Sender<T> {
         }
         let message = ManuallyDrop::new(message);
         core.lock.lock();
-        // SAFETY: the lock is held until it is released below or by `begin_send`, which moves the message out if `Done`.
+        // SAFETY: the lock is held until it is released below or by `begin_send`, which moves the message out if
+        // `Done`.
         unsafe {
             match chan.begin_send(&*message) {
                 Progress::Done => Ok(()),
@@ -379,8 +380,9 @@ impl<T> Sender<T> {
     /// Closes the channel, and says whether it was open.
     ///
     /// From then on every send fails, on every handle; those who are waiting to send get their messages back. Receivers
-    /// get what is in the buffer, and then [`RecvError`]. Unlike Go's `close` it may be called from either side and more
-    /// than once. (crossbeam-channel has no such method; there, as here, dropping the last handle of a side does it.)
+    /// get what is in the buffer, and then [`RecvError`]. Unlike Go's `close` it may be called from either side and
+    /// more than once. (crossbeam-channel has no such method; there, as here, dropping the last handle of a side does
+    /// it.)
     ///
     /// # Examples
     ///
@@ -741,8 +743,8 @@ impl<T> Receiver<T> {
         TryIter { receiver: self }
     }
 
-    /// Closes the channel, and says whether it was open. As [`Sender::close`]; this side can still receive what was sent
-    /// before.
+    /// Closes the channel, and says whether it was open. As [`Sender::close`]; this side can still receive what was
+    /// sent before.
     ///
     /// A receiver without senders ([`never`], [`after`], [`at`], [`tick`]) cannot be closed: `false`.
     ///

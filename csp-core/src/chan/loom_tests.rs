@@ -1,9 +1,11 @@
 //! The channel's protocols under Loom, with plain threads as the ones that wait.
 //!
-//! Each test names its bound. With two or three threads and one or two operations each, every pair of critical sections
-//! of the protocol can be interrupted by every other one with two or three preemptions; more only repeat them in longer
-//! programs.
+//! Two threads with one or two operations each are explored without a bound: every interleaving. Where three or more
+//! threads meet, the number of preemptions is bounded by 3 or 4: an operation of this protocol is one or two critical
+//! sections and one claim, so that is enough to cut each of two operations into all of its parts and to put any third
+//! operation, which then runs to its end or until it waits, between any of them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use loom::cell::UnsafeCell;
@@ -34,10 +36,22 @@ impl Message {
     }
 }
 
-pub(crate) fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+/// Every interleaving.
+pub(crate) const NO_BOUND: Option<usize> = None;
+
+/// Explores `f` with at most so many preemptions, and prints how many executions there were.
+#[track_caller]
+pub(crate) fn model(preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
-    model.check(f);
+    model.preemption_bound = preemptions;
+    let executions = std::sync::Arc::new(AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&executions);
+    model.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        f();
+    });
+    let line = std::panic::Location::caller().line();
+    println!("line {line}: {} executions", executions.load(Ordering::Relaxed));
 }
 
 /// A deadline, which comes when Loom likes it to.
@@ -47,7 +61,7 @@ fn some_day() -> Instant {
 
 #[test]
 fn loom_rendezvous() {
-    model(3, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded(0);
         let sender = thread::spawn(move || tx.send(Message::new(7)).is_ok());
         assert_eq!(rx.recv().map(|m| m.number()), Ok(7));
@@ -58,7 +72,7 @@ fn loom_rendezvous() {
 
 #[test]
 fn loom_buffered() {
-    model(2, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded(1);
         let sender = thread::spawn(move || (1..=3).for_each(|n| assert!(tx.send(Message::new(n)).is_ok())));
         for n in 1..=3 {
@@ -71,7 +85,7 @@ fn loom_buffered() {
 
 #[test]
 fn loom_unbounded() {
-    model(2, || {
+    model(Some(4), || {
         let (tx, rx) = unbounded();
         let tx2 = tx.clone();
         let senders = [thread::spawn(move || tx.send(Message::new(1)).is_ok()), {
@@ -84,7 +98,7 @@ fn loom_unbounded() {
 
 #[test]
 fn loom_two_senders_two_receivers_at_a_rendezvous() {
-    model(2, || {
+    model(Some(3), || {
         let (tx, rx) = bounded(0);
         let (tx2, rx2) = (tx.clone(), rx.clone());
         let senders = [
@@ -100,7 +114,7 @@ fn loom_two_senders_two_receivers_at_a_rendezvous() {
 #[test]
 fn loom_close_against_recv_and_send() {
     for cap in [0, 1] {
-        model(2, move || {
+        model(NO_BOUND, move || {
             let (tx, rx) = bounded(cap);
             let (tx2, rx2) = (tx.clone(), rx.clone());
             let sender =
@@ -119,7 +133,7 @@ fn loom_close_against_recv_and_send() {
 #[test]
 fn loom_drop_of_the_last_receiver_against_send() {
     for cap in [0, 1] {
-        model(3, move || {
+        model(NO_BOUND, move || {
             let (tx, rx) = bounded(cap);
             // A message that is not given back is dropped with the receiver: Loom counts.
             let sender = thread::spawn(move || tx.send(Message::new(1)).is_ok());
@@ -132,7 +146,7 @@ fn loom_drop_of_the_last_receiver_against_send() {
 
 #[test]
 fn loom_drop_of_the_last_sender_against_recv() {
-    model(3, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded::<Message>(1);
         let receiver = thread::spawn(move || rx.recv().err());
         drop(tx);
@@ -143,7 +157,7 @@ fn loom_drop_of_the_last_sender_against_recv() {
 #[test]
 fn loom_timed_receiver_against_hand_over() {
     for cap in [0, 1] {
-        model(3, move || {
+        model(NO_BOUND, move || {
             let (tx, rx) = bounded(cap);
             let sender = thread::spawn(move || tx.try_send(Message::new(1)).is_ok());
             let received = rx.recv_deadline(some_day());
@@ -161,7 +175,7 @@ fn loom_timed_receiver_against_hand_over() {
 #[test]
 fn loom_timed_sender_against_hand_over() {
     for cap in [0, 1] {
-        model(3, move || {
+        model(NO_BOUND, move || {
             let (tx, rx) = bounded(cap);
             (0..cap).for_each(|_| assert!(tx.try_send(Message::new(0)).is_ok()));
             let receiver = thread::spawn(move || {
@@ -185,7 +199,7 @@ fn loom_timed_sender_against_hand_over() {
 
 #[test]
 fn loom_two_timed_waiters_meet_or_part() {
-    model(2, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded(0);
         let sender = thread::spawn(move || tx.send_deadline(Message::new(1), some_day()).is_ok());
         let received = rx.recv_deadline(some_day()).is_ok();
@@ -195,7 +209,7 @@ fn loom_two_timed_waiters_meet_or_part() {
 
 #[test]
 fn loom_empty_and_open_is_told_only_of_the_past() {
-    model(3, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded(1);
         assert!(tx.send(Message::new(1)).is_ok());
         let closer = thread::spawn(move || tx.close());

@@ -41,9 +41,24 @@ pub(crate) struct Core {
     cap: usize,
     receivers: Queue,
     senders: Queue,
+    #[cfg(csp_loom)]
+    id: usize,
 }
 
 impl Core {
+    /// What selects lock channels in the order of.
+    #[cfg(not(csp_loom))]
+    #[inline]
+    pub(crate) fn rank(&self) -> usize {
+        (&raw const *self).addr()
+    }
+
+    /// Addresses may differ from one execution of a model to the next, which Loom takes for the same.
+    #[cfg(csp_loom)]
+    pub(crate) fn rank(&self) -> usize {
+        self.id
+    }
+
     /// Whether a receive would have to wait. Without the lock: it was so at some moment during the call.
     #[inline]
     pub(crate) fn recv_would_block(&self) -> bool {
@@ -167,8 +182,8 @@ impl Core {
             // SAFETY: the lock is held. The waiter stays here until it is unlinked: by its claimer, or, where the
             // deadline has ended the wait, below (W2, W5).
             unsafe { queue.push(&waiter) };
-            // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a channel
-            // that the caller borrows: a plain store, which is the last of it.
+            // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a
+            // channel that the caller borrows: a plain store, which is the last of it.
             let outcome = unsafe {
                 park(
                     parker,
@@ -249,6 +264,11 @@ impl<T> Chan<T> {
                 cap,
                 receivers: Queue::new(),
                 senders: Queue::new(),
+                #[cfg(csp_loom)]
+                id: {
+                    static IDS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+                    IDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                },
             },
             buffer: UnsafeCell::new(buffer),
             spare: Cell::new(ptr::null_mut()),
@@ -296,8 +316,8 @@ impl<T> Chan<T> {
             if len >= core.cap {
                 return Progress::Blocked;
             }
-            // SAFETY: the lock is held, so the buffer is ours (C1). It is the list where there is no bound, else the ring.
-            // It has room; the slot is new, so it does not overlap `from`.
+            // SAFETY: the lock is held, so the buffer is ours (C1). It is the list where there is no bound, else the
+            // ring. It has room; the slot is new, so it does not overlap `from`.
             unsafe {
                 let buffer = &mut *self.buffer.get();
                 let slot = if core.cap == UNBOUNDED {
@@ -352,8 +372,8 @@ impl<T> Chan<T> {
             return Progress::Done;
         }
         if !core.senders.is_empty() {
-            // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`, which
-            // is ours until `ready` (W3, W4). So it can be taken after the lock is released.
+            // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`,
+            // which is ours until `ready` (W3, W4). So it can be taken after the lock is released.
             unsafe {
                 if let Some(Claimed { parker, message }) = self.claim_sender() {
                     core.lock.unlock();
@@ -398,8 +418,8 @@ impl<T> Chan<T> {
     #[inline(never)]
     unsafe fn refill(&self, len: usize) {
         let core = &self.core;
-        // SAFETY: the lock is held, and the buffer is ours. The ring has room for the message that was taken. The claimed
-        // sender's message is ours until `ready` (W3, W4).
+        // SAFETY: the lock is held, and the buffer is ours. The ring has room for the message that was taken. The
+        // claimed sender's message is ours until `ready` (W3, W4).
         unsafe {
             if let Some(Claimed { parker, message }) = core.senders.claim_oldest() {
                 let slot = (*self.buffer.get()).ring.push_slot(core.cap);
@@ -423,8 +443,8 @@ impl<T> Chan<T> {
     #[inline(never)]
     unsafe fn add_block(&self) -> bool {
         let spare = self.spare.replace(ptr::null_mut());
-        // SAFETY: the lock is held whenever `spare` and the list are used. Allocation is left to the time without it: the
-        // allocator may wait, and whoever waits for this lock polls.
+        // SAFETY: the lock is held whenever `spare` and the list are used. Allocation is left to the time without it:
+        // the allocator may wait, and whoever waits for this lock polls.
         unsafe {
             if !spare.is_null() {
                 (*self.buffer.get()).list.add_block(spare);
@@ -607,8 +627,8 @@ impl<T> Remains<T> {
     fn discard(&mut self) {
         while self.len != 0 {
             self.len -= 1;
-            // SAFETY: there was a message, and it is no longer counted, also where its drop panics. A spent block is freed
-            // after the message in it.
+            // SAFETY: there was a message, and it is no longer counted, also where its drop panics. A spent block is
+            // freed after the message in it.
             unsafe {
                 if self.cap == UNBOUNDED {
                     let mut slot = ptr::null_mut();

@@ -20,7 +20,8 @@ pub(crate) struct Waiter {
     /// A receiver's place for the message, or a sender's message.
     message: *mut (),
     ticket: Ticket,
-    /// What a claimer makes the outcome: this where the operation was carried out, one more where the channel was closed.
+    /// What a claimer makes the outcome: this where the operation was carried out, one more where the channel was
+    /// closed.
     outcome: u32,
     /// Whether this is the only waiter of its wait, and the wait has no deadline.
     sole: bool,
@@ -70,7 +71,8 @@ impl Queue {
     /// Whether nobody waits here. Also without the lock; then a `true` from the past tells nothing but itself.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // Acquire: pairs with the Release in `set_oldest`. Who sees the queue emptied by a close sees the channel closed.
+        // Acquire: pairs with the Release in `set_oldest`. Who sees the queue emptied by a close sees the channel
+        // closed.
         self.oldest.load(Ordering::Acquire).is_null()
     }
 
@@ -153,7 +155,8 @@ impl Queue {
     ///
     /// The caller holds the channel's lock, and passes the result to [`Woken::ready_all`] after releasing it.
     pub(crate) unsafe fn claim_all_closed(&self, woken: &mut Woken) {
-        // SAFETY: the caller's promise. The waiter is claimed and unlinked, so its links are ours until its `ready` (W4).
+        // SAFETY: the caller's promise. The waiter is claimed and unlinked, so its links are ours until its `ready`
+        // (W4).
         unsafe {
             while let Some((waiter, _)) = self.claim(1) {
                 (*waiter).next.set(woken.newest);

@@ -29,9 +29,9 @@ pub(crate) struct Execution {
     /// Threads backend: where the thread waits while it is suspended, and what comes with its resumption.
     baton: Baton,
     mail: UnsafeCell<Commit>,
-    /// ThreadSanitizer builds: released by the one who leaves, acquired by the one who resumes.
+    /// Orders what was done before a switch to this execution with what it does after.
     #[cfg(csp_tsan)]
-    edge: std::sync::atomic::AtomicUsize,
+    pub(crate) edge: crate::tsan::Edge,
     _not_sync: Cell<()>,
 }
 
@@ -43,7 +43,7 @@ impl Execution {
             baton: Baton::default(),
             mail: UnsafeCell::new(Commit::NONE),
             #[cfg(csp_tsan)]
-            edge: std::sync::atomic::AtomicUsize::new(0),
+            edge: Default::default(),
             _not_sync: Cell::new(()),
         }
     }
@@ -59,15 +59,11 @@ impl Execution {
         #[cfg(csp_native)]
         if native() {
             #[cfg(csp_tsan)]
-            {
-                // What we did happens before whatever the resumed one does, and before our own resumption.
-                to.edge.fetch_add(1, Ordering::AcqRel);
-                self.edge.fetch_add(1, Ordering::Release);
-            }
+            to.edge.release();
             // SAFETY: the caller's promise.
             let commit = unsafe { super::switch(self.context.get(), to.context.get(), commit) };
             #[cfg(csp_tsan)]
-            self.edge.fetch_add(0, Ordering::AcqRel);
+            self.edge.acquire();
             return commit;
         }
         // SAFETY: `to` is suspended: its mail is ours to write until the baton goes over.

@@ -102,6 +102,6 @@ fn report() -> ! {
     if idle::starved() != 0 {
         let _ = writeln!(text, "{} goroutines could not start, because no stack can be made for them", idle::starved());
     }
-    eprint!("{text}");
+    crate::panic::report(&text);
     std::process::exit(2)
 }

@@ -115,3 +115,64 @@ impl Deque {
         }
     }
 }
+
+#[cfg(all(test, csp_loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn runnable(n: usize) -> Runnable {
+        // SAFETY: any word but zero is a runnable, as long as nobody runs it.
+        unsafe { Runnable::from_raw(n) }
+    }
+
+    /// The owner pops while a thief steals, down to the last one: nothing is lost or doubled. Exhaustive for one thief.
+    #[test]
+    fn loom_deque_push_pop_steal() {
+        loom::model(|| {
+            let deque = Arc::new(Deque::new());
+            let theirs = deque.clone();
+            deque.push(runnable(1)).unwrap();
+            deque.push(runnable(2)).unwrap();
+            let thief = thread::spawn(move || {
+                let mut got = Vec::new();
+                got.extend(theirs.steal().map(Runnable::into_raw));
+                got.extend(theirs.steal().map(Runnable::into_raw));
+                got
+            });
+            let mut all = Vec::new();
+            all.extend(deque.pop().map(Runnable::into_raw));
+            deque.push(runnable(3)).unwrap();
+            all.extend(deque.pop().map(Runnable::into_raw));
+            all.extend(deque.pop().map(Runnable::into_raw));
+            let stolen = thief.join().unwrap();
+            assert!(stolen.is_sorted(), "a thief takes the oldest: {stolen:?}");
+            all.extend(stolen);
+            all.extend(deque.pop().map(Runnable::into_raw));
+            all.sort_unstable();
+            assert_eq!(all, [1, 2, 3]);
+        });
+    }
+
+    /// Two thieves and the owner race for the last element.
+    #[test]
+    fn loom_deque_last_element() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let deque = Arc::new(Deque::new());
+            deque.push(runnable(1)).unwrap();
+            let thieves: Vec<_> = (0..2)
+                .map(|_| {
+                    let theirs = deque.clone();
+                    thread::spawn(move || theirs.steal().is_some() as u32)
+                })
+                .collect();
+            let mut count = deque.pop().is_some() as u32;
+            count += thieves.into_iter().map(|t| t.join().unwrap()).sum::<u32>();
+            assert_eq!(count, 1);
+        });
+    }
+}

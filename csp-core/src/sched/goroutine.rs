@@ -95,6 +95,8 @@ pub(crate) struct Task {
     /// The slot on which alone it may run: the main goroutine of the threads backend.
     pub(crate) slot: Option<&'static Slot>,
     at_end: UnsafeCell<Option<AtEnd>>,
+    #[cfg(csp_tsan)]
+    fiber: crate::tsan::Fiber,
     /// Null while nobody waits for the end; [`ENDED`] after it; else the one waiting, whose frame it is in.
     joiner: AtomicPtr<Joiner>,
 }
@@ -184,6 +186,8 @@ impl TaskRef {
             packet: Packet {
                 task: Task {
                     vtable: &VTable { run: run::<F, T>, drop: drop_cell::<F, T> },
+                    #[cfg(csp_tsan)]
+                    fiber: crate::tsan::Fiber::new(id, name.as_deref()),
                     references: AtomicU32::new(2),
                     class,
                     locked,
@@ -227,8 +231,16 @@ impl TaskRef {
         let run = self.vtable.run;
         // The reference goes with the pointer.
         let task = ManuallyDrop::new(self).0;
+        #[cfg(csp_tsan)]
+        // SAFETY: `run` has yet to give up the reference; and the caller's promise.
+        let fiber = unsafe { task.as_ref().fiber.begin() };
         // SAFETY: the caller's promise.
         unsafe { run(task) };
+        #[cfg(csp_tsan)]
+        // SAFETY: begun above, on the same stack.
+        unsafe {
+            fiber.end()
+        };
     }
 
     /// Waits for the end of the goroutine and takes how it ended.
@@ -301,7 +313,12 @@ impl Drop for TaskRef {
     fn drop(&mut self) {
         // Release, and Acquire by the last one: what the other did with the cell happens before it is freed.
         if self.references.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
+            // ThreadSanitizer knows no fences; to the same effect it is shown a load.
+            if cfg!(csp_tsan) {
+                self.references.load(Ordering::Acquire);
+            } else {
+                fence(Ordering::Acquire);
+            }
             // SAFETY: the last reference.
             unsafe { (self.vtable.drop)(self.0) };
         }
@@ -324,12 +341,12 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Task>) {
             End::Panicked(payload)
         }
     };
+    // SAFETY: nobody else touches it once the goroutine runs.
+    let at_end = unsafe { (*cell.packet.task.at_end.get()).take() };
     // The last reference means that nobody will ask. Acquire: pairs with the Release of the handle's drop.
     if cell.packet.task.references.load(Ordering::Acquire) == 1 {
         // What the result does on being dropped is the goroutine's doing still, and stops here as well.
-        if catch_unwind(AssertUnwindSafe(|| drop(end))).is_err() {
-            crate::panic::goroutine_panicked();
-        }
+        contain(|| drop(end));
     } else {
         // SAFETY: the handle reads it after the announcement that follows.
         unsafe { *cell.packet.end.get() = Some(end) };
@@ -342,14 +359,30 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Task>) {
         parker.claim_sole(ticket, FIRST_OUTCOME);
         parker.ready();
     }
-    // SAFETY: nobody else touches it once the goroutine runs.
-    let at_end = unsafe { (*cell.packet.task.at_end.get()).take() };
-    // SAFETY: the runtime's reference, which the caller gave up.
-    let last = TaskRef(task);
-    if catch_unwind(AssertUnwindSafe(|| drop(last))).is_err() {
+    // From here on the task may be freed: nobody is to find it through the slot.
+    if let Some(slot) = Slot::current() {
+        slot.task.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+    // As in the drop of a `TaskRef`, but that a result which the handle left behind is dropped first.
+    if cell.packet.task.references.fetch_sub(1, Ordering::Release) == 1 {
+        fence(Ordering::Acquire);
+        // SAFETY: the last reference.
+        let end = unsafe { (*cell.packet.end.get()).take() };
+        contain(|| drop(end));
+        // SAFETY: as above. What is left in the cell are ours: the name.
+        unsafe { drop_cell::<F, T>(task) };
+    }
+    // Last of all: a scope may end with it, and what the result borrowed may go.
+    contain(|| drop(at_end));
+}
+
+/// Calls `f`; a panic in it is reported by the hook and goes no further.
+fn contain(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        // Its drop could panic once more.
+        std::mem::forget(payload);
         crate::panic::goroutine_panicked();
     }
-    drop(at_end);
 }
 
 /// # Safety

@@ -176,7 +176,6 @@ pub(crate) fn slot_main(slot: &'static Slot, commit: Commit) {
             // Read again: the goroutine may have moved (S1).
             let worker = slot.worker();
             let processor = worker.enter().stay();
-            slot.task.store(std::ptr::null_mut(), Ordering::Relaxed);
             match processor {
                 Some(processor) => processor.count_ended(),
                 None => _ = BALANCE.fetch_sub(1, Ordering::Release),
@@ -204,6 +203,8 @@ pub(crate) fn slot_main(slot: &'static Slot, commit: Commit) {
         };
         if slot.retired.load(Ordering::Relaxed) {
             // A thread that ends, or goes back to whoever lent it.
+            // What its thread-locals do on being destroyed they do as a thread.
+            Slot::disown_thread();
             // SAFETY: `to` is suspended, and picking it gave us the right to resume it.
             unsafe { to.resume_thread(Commit::NONE) };
             return;
@@ -427,7 +428,8 @@ fn give_way(slot: &'static Slot) {
     match entered.processor {
         Some(processor) => {
             worker.clear_preemption();
-            if !processor.has_any() && GLOBAL_LEN.load(Ordering::Relaxed) == 0 {
+            let kept = processor.index < PROCS.load(Ordering::Relaxed);
+            if kept && !processor.has_any() && GLOBAL_LEN.load(Ordering::Relaxed) == 0 {
                 return;
             }
         }
@@ -451,11 +453,11 @@ pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
     {
         let worker = slot.worker();
         let entered = worker.enter();
-        if let Some(processor) = entered.processor {
-            detached(worker);
-            worker.set_processor(None);
-            idle::hand_off(processor);
-        }
+        // Without a processor there is nothing to give: within another `blocking`, say, which comes back for one.
+        let Some(processor) = entered.processor else { return f() };
+        detached(worker);
+        worker.set_processor(None);
+        idle::hand_off(processor);
     }
     struct Back(&'static Slot);
     impl Drop for Back {
@@ -519,9 +521,10 @@ fn pick_for_fairness(processor: &'static Processor, tick: u32) -> Option<Runnabl
             pick_global(processor)
         }
         1 => processor.ready.pop(),
-        // Rarely: each start out of turn may begin another branch of a tree, with slots of its own.
+        // The oldest rarely: each may begin another branch of a tree, with slots of its own.
         2 if processor.take_starving() => processor.fresh.steal(),
-        _ => None,
+        2 => processor.fresh.pop(),
+        _ => processor.pop_spawner(true).map(Runnable::suspended),
     }
 }
 
@@ -599,8 +602,10 @@ fn wait_for_processor(worker: &'static Worker) {
     if let Some(runnable) = worker.pending.take() {
         inject_quietly(runnable);
     }
+    stop_searching(worker);
     release_processor(worker);
     worker.sleep();
+    worker.take_brought();
 }
 
 fn release_processor(worker: &'static Worker) {
@@ -663,8 +668,7 @@ fn resume(worker: &'static Worker, slot: &'static Slot) {
 fn pass_processor(worker: &'static Worker, owner: &'static Worker) {
     let processor = worker.processor().expect("a worker that picks holds a processor");
     worker.set_processor(None);
-    owner.set_processor(Some(processor));
-    owner.wake();
+    owner.bring(processor);
 }
 
 /// Finds a goroutine to run; sleeps while there is none. `None` when the worker has just got a processor: look again.
@@ -680,17 +684,19 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         give_away_queues(processor);
         worker.set_processor(None);
         idle::put_processor(processor);
-        notify_work();
+        if !lower_searching(worker) {
+            notify_work();
+        }
         return None;
     }
     timer::poll();
     if let Some(runnable) = pick(worker, processor).or_else(|| pick_global(processor)) {
         return Some(runnable);
     }
-    if worker.searching.get() || start_searching(worker) {
-        if let Some(runnable) = search(processor) {
-            return Some(runnable);
-        }
+    if (worker.searching.get() || start_searching(worker))
+        && let Some(runnable) = search(processor)
+    {
+        return Some(runnable);
     }
     idle::sleep(worker, processor);
     None
@@ -700,6 +706,20 @@ fn start_searching(worker: &Worker) -> bool {
     let started = SEARCHING.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
     worker.searching.set(started);
     started
+}
+
+/// A searcher gives up; says whether it was one. Work that was queued while it searched woke nobody: looks once more.
+fn lower_searching(worker: &'static Worker) -> bool {
+    let searched = worker.searching.replace(false);
+    if searched {
+        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+        // Pairs with the light barrier in `notify_work`.
+        barrier::heavy();
+        if any_work() {
+            notify_work();
+        }
+    }
+    searched
 }
 
 /// The searcher has found something: if there may be more, another one is to look for it.

@@ -98,6 +98,7 @@ pub(crate) fn run_main(worker: &'static Worker, ended: impl Fn() -> bool) {
     super::WORKER.set(Some(worker));
     loop {
         worker.sleep();
+        worker.take_brought();
         if let Some(slot) = worker.locked_slot().filter(|_| worker.processor().is_some()) {
             super::resume(worker, slot);
         }

@@ -263,7 +263,19 @@ impl Parker {
     }
 }
 
+/// In a model every wait has a parker of its own: Loom's objects do not outlive an execution, and its threads share the
+/// thread-locals of the one that runs them.
+#[cfg(csp_loom)]
+mod thread_parker {
+    use super::Parker;
+
+    pub(super) fn with<R>(f: impl FnOnce(&'static Parker) -> R) -> R {
+        f(Box::leak(Box::new(Parker::new())))
+    }
+}
+
 /// The parkers of plain OS threads: leased from a free list, returned when the thread ends, never freed.
+#[cfg(not(csp_loom))]
 mod thread_parker {
     use super::Parker;
 

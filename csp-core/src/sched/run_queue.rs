@@ -111,3 +111,82 @@ impl RunQueue {
         }
     }
 }
+
+#[cfg(all(test, csp_loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn runnable(n: usize) -> Runnable {
+        // SAFETY: any word but zero is a runnable, as long as nobody runs it.
+        unsafe { Runnable::from_raw(n) }
+    }
+
+    fn drain(queue: &RunQueue) -> Vec<usize> {
+        std::iter::from_fn(|| queue.pop().map(Runnable::into_raw)).collect()
+    }
+
+    /// The owner pushes more than fits while a thief takes halves: nothing is lost, nothing doubled, order is kept.
+    /// One thief, a capacity of 4; up to four preemptions, of which each of the two operations that overlap can take two.
+    #[test]
+    fn loom_run_queue_push_pop_steal() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(4);
+        model.check(|| {
+            let queue = Arc::new(RunQueue::new());
+            let theirs = queue.clone();
+            queue.push(runnable(1)).unwrap();
+            queue.push(runnable(2)).unwrap();
+            let thief = thread::spawn(move || {
+                let own = RunQueue::new();
+                let last = theirs.steal_into(&own).map(Runnable::into_raw);
+                let mut got = drain(&own);
+                got.extend(last);
+                got
+            });
+            let mut here = Vec::new();
+            queue.push(runnable(3)).unwrap();
+            here.extend(queue.pop().map(Runnable::into_raw));
+            queue.push(runnable(4)).unwrap();
+            let overfull = queue.push(runnable(5)).map_err(Runnable::into_raw);
+            here.extend(drain(&queue));
+            let stolen = thief.join().unwrap();
+            here.extend(drain(&queue));
+            here.extend(overfull.err());
+            assert!(here.is_sorted() && stolen.is_sorted(), "{here:?} {stolen:?}");
+            here.extend(stolen);
+            here.sort_unstable();
+            assert_eq!(here, [1, 2, 3, 4, 5]);
+        });
+    }
+
+    /// Two thieves and the owner race for the same elements.
+    #[test]
+    fn loom_run_queue_two_thieves() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let queue = Arc::new(RunQueue::new());
+            (1..=3).for_each(|n| queue.push(runnable(n)).unwrap());
+            let thieves: Vec<_> = (0..2)
+                .map(|_| {
+                    let theirs = queue.clone();
+                    thread::spawn(move || {
+                        let own = RunQueue::new();
+                        let last = theirs.steal_into(&own).map(Runnable::into_raw);
+                        let mut got = drain(&own);
+                        got.extend(last);
+                        got
+                    })
+                })
+                .collect();
+            let mut all = drain(&queue);
+            thieves.into_iter().for_each(|t| all.extend(t.join().unwrap()));
+            all.extend(drain(&queue));
+            all.sort_unstable();
+            assert_eq!(all, [1, 2, 3]);
+        });
+    }
+}

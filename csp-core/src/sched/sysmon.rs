@@ -19,6 +19,8 @@ use crate::time::timer;
 const PERIOD: Duration = Duration::from_micros(2500);
 /// How long a goroutine may run before it is asked to give way; if it does not by the next look, its processor is taken.
 const TIME_SLICE: Duration = Duration::from_millis(10);
+/// How often goroutines that wait for a stack are tried before nothing but them counts as deadlock.
+const STARVED_ROUNDS: u32 = 50;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
 
 static ASLEEP: AtomicBool = AtomicBool::new(false);
@@ -76,6 +78,7 @@ fn run() {
     let mut seen: Vec<Seen> = Vec::new();
     let mut idle_looks = 0;
     let mut looks = 0u32;
+    let mut starved_rounds = 0;
     let mut trimmed = Instant::now();
     let mut deadlock = deadlock::Watch::new();
     loop {
@@ -90,8 +93,10 @@ fn run() {
         }
         timer::poll();
         looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(16) {
-            idle::retry_starved();
+        if looks.is_multiple_of(16) && idle::retry_starved() != 0 {
+            starved_rounds += 1;
+        } else if idle::starved() == 0 {
+            starved_rounds = 0;
         }
         look(&mut seen, now);
         if now.duration_since(trimmed) >= TRIM_PERIOD {
@@ -101,9 +106,13 @@ fn run() {
 
         let nothing_runs = idle::all_processors() && DETACHED.load(Ordering::SeqCst) == 0;
         idle_looks = if nothing_runs { idle_looks + 1 } else { 0 };
-        if idle_looks > 2 && idle::starved() == 0 || idle_looks > 12 {
+        // Goroutines that wait for a stack may get one yet: they are tried for seconds before that is called deadlock.
+        let starved = idle::starved() != 0;
+        if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
             let again = deadlock.look();
-            sleep(again);
+            let timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));
+            let starved = starved.then_some(PERIOD);
+            sleep([again, timer, starved].into_iter().flatten().min());
             idle_looks = 0;
         } else {
             let until_timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));

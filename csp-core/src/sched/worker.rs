@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     processor: AtomicPtr<Processor>,
     /// The worker's own stack, and its own thread-locals.
     pub(crate) execution: Execution,
+    /// A processor that somebody brings while the worker sleeps, or is about to; null for none.
+    brought: AtomicPtr<Processor>,
     freeze: Mutex<()>,
     /// Where it sleeps while it has no processor.
     sleep: Baton,
@@ -87,6 +89,7 @@ impl Worker {
             preempt: AtomicBool::new(false),
             processor: AtomicPtr::new(std::ptr::null_mut()),
             execution: Execution::new(),
+            brought: AtomicPtr::new(std::ptr::null_mut()),
             freeze: Mutex::new(()),
             sleep: Baton::default(),
             locked: AtomicPtr::new(std::ptr::null_mut()),
@@ -207,6 +210,22 @@ impl Worker {
         processor.set_worker(None);
         drop(frozen);
         true
+    }
+
+    /// Brings a processor to the worker whose thread alone may run a goroutine, and wakes it. It may still be about to
+    /// give its old one away, so the new one waits beside.
+    pub(crate) fn bring(&self, processor: &'static Processor) {
+        // Release: pairs with the Acquire in `take_brought`.
+        self.brought.store(std::ptr::from_ref(processor).cast_mut(), Ordering::Release);
+        self.wake();
+    }
+
+    /// Takes the processor that was brought, if any.
+    pub(crate) fn take_brought(&'static self) {
+        // SAFETY: null or a processor; processors are never freed.
+        if let Some(processor) = unsafe { self.brought.swap(std::ptr::null_mut(), Ordering::Acquire).as_ref() } {
+            self.set_processor(Some(processor));
+        }
     }
 
     /// Asks the goroutine to give way at its next checkpoint.

@@ -223,7 +223,8 @@ fn not_chosen() -> ! {
 ///
 /// `core` is a `Chan<T>`'s, whose lock is held. `message` is a message that is given away.
 unsafe fn begin_send<T>(core: *const Core, message: *mut ()) -> Progress {
-    // SAFETY: the caller's promise. The core is the first field of its channel, and the pointer came from the channel's.
+    // SAFETY: the caller's promise. The core is the first field of its channel, and the pointer came from the
+    // channel's.
     unsafe { (*core.cast::<Chan<T>>()).begin_send(message.cast()) }
 }
 
@@ -277,7 +278,8 @@ impl Arm<'_> {
     /// The arm is a channel's. The caller holds its lock.
     pub(super) unsafe fn try_begin_locked(&mut self) -> bool {
         let Target::Channel { core, begin, .. } = self.target else { unreachable!() };
-        // SAFETY: the lock is held, and released by `begin` or here. `message` is what `begin` expects: the operation's.
+        // SAFETY: the lock is held, and released by `begin` or here. `message` is what `begin` expects: the
+        // operation's.
         unsafe {
             match begin(core, self.message) {
                 Progress::Done => self.settle(State::Done),

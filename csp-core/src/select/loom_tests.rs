@@ -6,17 +6,10 @@ use loom::thread;
 
 use super::{Order, poll, recv, send, wait, wait_timeout};
 use crate::chan::handle::{Receiver, Sender, bounded};
-use crate::chan::loom_tests::{Message, model};
+use crate::chan::loom_tests::{Message, NO_BOUND, model};
 
 /// A timeout, which comes when Loom likes it to.
 const SOME_DAY: Duration = Duration::from_secs(3600);
-
-/// Two channels in the order of their addresses, which must not differ between two runs of a model.
-fn two_channels() -> [(Sender<Message>, Receiver<Message>); 2] {
-    let channels = [bounded(0), bounded(0)];
-    assert!(channels[0].0.raw() != channels[1].0.raw());
-    channels
-}
 
 /// Sends on one or receives from the other. Says what it sent and what it received.
 fn send_or_recv(tx: &Sender<Message>, rx: &Receiver<Message>, number: u32) -> (u32, u32) {
@@ -32,8 +25,8 @@ fn send_or_recv(tx: &Sender<Message>, rx: &Receiver<Message>, number: u32) -> (u
 
 #[test]
 fn loom_select_against_senders() {
-    model(2, || {
-        let [(tx, rx), (tx2, rx2)] = two_channels();
+    model(Some(4), || {
+        let [(tx, rx), (tx2, rx2)] = [bounded(0), bounded(0)];
         let sender = thread::spawn(move || (tx.send(Message::new(1)).is_ok(), tx));
         let sender2 = thread::spawn(move || (tx2.send(Message::new(2)).is_ok(), tx2));
         let mut sum = 0;
@@ -55,8 +48,8 @@ fn loom_select_against_senders() {
 
 #[test]
 fn loom_select_against_select_in_both_roles() {
-    model(2, || {
-        let [(tx, rx), (tx2, rx2)] = two_channels();
+    model(NO_BOUND, || {
+        let [(tx, rx), (tx2, rx2)] = [bounded(0), bounded(0)];
         let (tx_b, rx_b) = (tx.clone(), rx2.clone());
         let other = thread::spawn(move || send_or_recv(&tx_b, &rx_b, 1));
         let (sent, received) = send_or_recv(&tx2, &rx, 2);
@@ -67,7 +60,7 @@ fn loom_select_against_select_in_both_roles() {
 
 #[test]
 fn loom_select_against_select_on_one_channel() {
-    model(2, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded(0);
         let (tx2, rx2) = (tx.clone(), rx.clone());
         let other = thread::spawn(move || send_or_recv(&tx2, &rx2, 1));
@@ -78,8 +71,8 @@ fn loom_select_against_select_on_one_channel() {
 
 #[test]
 fn loom_two_wakers_claim_a_select_once() {
-    model(2, || {
-        let [(tx, rx), (tx2, rx2)] = two_channels();
+    model(Some(3), || {
+        let [(tx, rx), (tx2, rx2)] = [bounded(0), bounded(0)];
         let wakers = [
             thread::spawn(move || tx.try_send(Message::new(1)).is_ok()),
             thread::spawn(move || tx2.try_send(Message::new(2)).is_ok()),
@@ -97,7 +90,7 @@ fn loom_two_wakers_claim_a_select_once() {
 
 #[test]
 fn loom_select_with_timeout_against_sender() {
-    model(3, || {
+    model(Some(4), || {
         let (tx, rx) = bounded(0);
         let sender =
             thread::spawn(move || tx.send_deadline(Message::new(1), std::time::Instant::now() + SOME_DAY).is_ok());
@@ -113,8 +106,8 @@ fn loom_select_with_timeout_against_sender() {
 
 #[test]
 fn loom_close_against_select() {
-    model(2, || {
-        let [(tx, rx), (_tx2, rx2)] = two_channels();
+    model(NO_BOUND, || {
+        let [(tx, rx), (_tx2, rx2)] = [bounded::<Message>(0), bounded::<Message>(0)];
         let closer = thread::spawn(move || tx.close());
         let (mut a, mut b) = (recv(&rx), recv(&rx2));
         assert_eq!(wait(Order::Random, [b.arm(), a.arm()]), 1);
@@ -125,7 +118,7 @@ fn loom_close_against_select() {
 
 #[test]
 fn loom_poll_against_waiting_sender() {
-    model(3, || {
+    model(NO_BOUND, || {
         let (tx, rx) = bounded(0);
         let sender = thread::spawn(move || tx.send(Message::new(1)).is_ok());
         let mut a = recv(&rx);

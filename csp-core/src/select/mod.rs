@@ -2,32 +2,33 @@
 //!
 //! # The protocol
 //!
-//! 1. *Look.* One pass over the arms without a lock collects those that seem ready. With a `default` and none of them ready
-//!    that is all. Else one of them is drawn at random, its channel locked and the operation tried; if it fails after
-//!    all (somebody was faster), the next is drawn. Drawing from the ready ones is as fair as going through all arms in a
-//!    random order, and needs a random number only where there is a choice. (A random *rotation* is not fair: of arms 0, 1
-//!    and 3 being ready out of four, arm 3 gets half.)
+//! 1. *Look.* One pass over the arms without a lock collects those that seem ready. With a `default` and none of them
+//!    ready that is all. Else one of them is drawn at random, its channel locked and the operation tried; if it fails
+//!    after all (somebody was faster), the next is drawn. Drawing from the ready ones is as fair as going through all
+//!    arms in a random order, and needs a random number only where there is a choice. (A random *rotation* is not fair:
+//!    of arms 0, 1 and 3 being ready out of four, arm 3 gets half.)
 //! 2. *Lock.* All channels are locked, each once, in the order of their addresses, so that selects cannot deadlock.
 //! 3. *Look again.* If an arm is ready now, the other channels are unlocked and it is carried out.
-//! 4. *Queue.* Else a waiter is queued on every channel: no sender or receiver can have slipped by, since all locks are held.
-//!    All waiters carry one ticket; their outcomes tell them apart. A select never meets itself: it looks for partners
-//!    only while none of its own waiters is queued.
+//! 4. *Queue.* Else a waiter is queued on every channel: no sender or receiver can have slipped by, since all locks are
+//!    held. All waiters carry one ticket; their outcomes tell them apart. A select never meets itself: it looks for
+//!    partners only while none of its own waiters is queued.
 //! 5. *Park.* The commit unlocks all channels after the goroutine has left its stack.
-//! 6. Whoever claims the wait carries out the operation of the waiter by which it did, as for any other waiter. Claims on
-//!    different channels race on the parker's word alone; nobody but the owner ever holds two locks, so there is no cycle.
-//! 7. The owner unlinks its other waiters, one lock at a time, and is done. Where the deadline ended the wait, it unlinks
-//!    all of them and looks at the arms once more: a timer arm may be due.
+//! 6. Whoever claims the wait carries out the operation of the waiter by which it did, as for any other waiter. Claims
+//!    on different channels race on the parker's word alone; nobody but the owner ever holds two locks, so there is no
+//!    cycle.
+//! 7. The owner unlinks its other waiters, one lock at a time, and is done. Where the deadline ended the wait, it
+//!    unlinks all of them and looks at the arms once more: a timer arm may be due.
 //!
 //! # The unlocking commit (step 5)
 //!
-//! The array of locks lives in the owner's frame, and with the first unlock the owner may be claimed and resume, while the
-//! commit is still walking the array. The frame stays nevertheless, for as long as the commit reads it:
+//! The array of locks lives in the owner's frame, and with the first unlock the owner may be claimed and resume, while
+//! the commit is still walking the array. The frame stays nevertheless, for as long as the commit reads it:
 //!
 //! - **L1** There is a waiter on every channel in the array. The owner leaves `block` only after it has locked every
 //!   channel but that of the waiter by which it was claimed (all of them after a timeout).
 //! - **L2** That one channel was unlocked by the commit before the claim, since a claimer holds its lock.
-//! - **L3** So while the commit still holds the lock of some channel, the owner has that channel to lock and cannot have
-//!   left. The commit reads the array only for a channel that it still holds, and nothing after its last unlock.
+//! - **L3** So while the commit still holds the lock of some channel, the owner has that channel to lock and cannot
+//!   have left. The commit reads the array only for a channel that it still holds, and nothing after its last unlock.
 
 mod arm;
 mod order;
@@ -70,9 +71,8 @@ pub fn wait_else<const N: usize>(order: Order, arms: [Arm<'_>; N]) -> usize {
 #[inline]
 #[track_caller]
 pub fn wait_timeout<const N: usize>(order: Order, arms: [Arm<'_>; N], timeout: Duration) -> usize {
-    let deadline = Instant::now().checked_add(timeout);
     checkpoint();
-    run(order, arms, deadline, Location::caller())
+    run(order, arms, Some(timeout), Location::caller())
 }
 
 /// Carries out one of the arms if that needs no wait, and returns its index; else `N`.
@@ -96,7 +96,7 @@ pub fn no_such_arm() -> ! {
 fn run<const N: usize>(
     order: Order,
     mut arms: [Arm<'_>; N],
-    deadline: Option<Instant>,
+    timeout: Option<Duration>,
     location: &'static Location<'static>,
 ) -> usize {
     let mut room = Room {
@@ -104,7 +104,7 @@ fn run<const N: usize>(
         locks: &mut [std::ptr::null(); N],
         waiters: &mut [const { MaybeUninit::uninit() }; N],
     };
-    select(order, &mut arms, &mut room, deadline, location)
+    select(order, &mut arms, &mut room, timeout, location)
 }
 
 /// Each slice is as long as there are arms.
@@ -117,17 +117,22 @@ struct Room<'r> {
     waiters: &'r mut [MaybeUninit<Waiter>],
 }
 
-/// Returns the number of arms where the deadline has come.
+/// Returns the number of arms where the time is over.
 fn select(
     order: Order,
     arms: &mut [Arm<'_>],
     room: &mut Room<'_>,
-    deadline: Option<Instant>,
+    mut timeout: Option<Duration>,
     location: &'static Location<'static>,
 ) -> usize {
+    let mut deadline = None;
     loop {
         if let Some(chosen) = look(order, arms, room.ready) {
             return chosen;
+        }
+        if let Some(timeout) = timeout.take() {
+            // Beyond the clock is for ever.
+            deadline = Instant::now().checked_add(timeout);
         }
         let due = arms.iter().filter_map(|arm| match arm.target {
             Target::Timer(timer) => timer.due(),
@@ -239,8 +244,8 @@ fn block(
         let ticket = parker.begin();
         for (index, arm) in arms.iter().enumerate() {
             if let Target::Channel { core, side, .. } = arm.target {
-                // SAFETY: there is room for a waiter for each arm. The lock is held. The waiter stays in `run`'s frame until
-                // it is unlinked: by whoever claims or discards it, or below (W2, W5).
+                // SAFETY: there is room for a waiter for each arm. The lock is held. The waiter stays in `run`'s frame
+                // until it is unlinked: by whoever claims or discards it, or below (W2, W5).
                 unsafe {
                     let waiter = waiters.add(index);
                     waiter.write(Waiter::new(parker, ticket, arm.message, index as u32, sole));
@@ -260,8 +265,8 @@ fn block(
         if let Target::Channel { core, side, .. } = arm.target
             && chosen != Some(index)
         {
-            // SAFETY: the waiter was written above. Under the lock its links can be looked at, and nobody is in the middle
-            // of discarding it (W5).
+            // SAFETY: the waiter was written above. Under the lock its links can be looked at, and nobody is in the
+            // middle of discarding it (W5).
             unsafe {
                 (*core).lock.lock();
                 let waiter = waiters.add(index);
@@ -281,7 +286,8 @@ fn block(
 
 /// Orders the channels by address, each once.
 fn sort_and_dedup(locks: &mut [*const Core]) -> &mut [*const Core] {
-    locks.sort_unstable();
+    // SAFETY: the arms' operations keep the channels.
+    locks.sort_unstable_by_key(|&core| unsafe { (*core).rank() });
     let mut len = 1;
     for index in 1..locks.len() {
         if locks[index] != locks[len - 1] {

@@ -11,7 +11,8 @@ pub enum Order {
 
 /// A random number less than `bound`, from the calling goroutine's or thread's own sequence.
 ///
-/// wyrand: an addition, a multiplication and a handful of moves. The bias of the final multiplication is `bound / 2^32`.
+/// wyrand: an addition, a multiplication and a handful of moves. The bias of the final multiplication is `bound /
+/// 2^32`.
 #[cfg(not(csp_loom))]
 #[inline]
 pub(super) fn random_below(bound: u32) -> u32 {

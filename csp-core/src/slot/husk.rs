@@ -128,6 +128,8 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
             std::thread::sleep(std::time::Duration::from_micros(50));
         }
     }
+    #[cfg(csp_tsan)]
+    slots.iter().for_each(|slot: &&Slot| slot.execution.edge.acquire());
     pass_through_glibc_lock();
     MAY_END.store(1, Ordering::Release);
     // SAFETY: FUTEX_WAKE on a static word; the waiters are the kernel threads in `leave_kernel_thread`.
@@ -199,8 +201,12 @@ extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
     let commit = unsafe {
         *slot.execution.context.get() = context_switch::Context::new(context_switch::thread_pointer());
         detach_from_kernel_thread();
+        #[cfg(csp_tsan)]
+        slot.execution.edge.release();
         leave_kernel_thread(slot.execution.context.get(), LEFT.as_ptr(), MAY_END.as_ptr())
     };
+    #[cfg(csp_tsan)]
+    slot.execution.edge.acquire();
     crate::sched::slot_main(slot, commit);
     // A husk has no kernel thread that could end.
     std::process::abort()

@@ -17,6 +17,8 @@
 #[cfg(csp_native)]
 pub(crate) mod husk;
 #[cfg(csp_native)]
+pub(crate) mod measure;
+#[cfg(csp_native)]
 pub(crate) mod native;
 pub(crate) mod pool;
 #[cfg(csp_native)]
@@ -103,12 +105,16 @@ impl Slot {
     }
 
     /// Threads backend: runs the one goroutine of the slot that the calling thread adopted, and gives the thread back.
-    pub(crate) fn run_adopted() {
-        let slot = CURRENT.get().expect("the thread has adopted a slot");
-        slot.retired.store(true, Ordering::Relaxed);
+    pub(crate) fn run_adopted(&'static self) {
+        self.adopt_thread();
+        self.retired.store(true, Ordering::Relaxed);
         // SAFETY: this thread is the slot's.
-        let commit = unsafe { slot.execution.wait_for_baton() };
-        crate::sched::slot_main(slot, commit);
+        let commit = unsafe { self.execution.wait_for_baton() };
+        crate::sched::slot_main(self, commit);
+    }
+
+    /// Threads backend: the calling thread is nobody's slot any more.
+    pub(crate) fn disown_thread() {
         CURRENT.set(None);
     }
 

@@ -154,12 +154,18 @@ pub(crate) fn thread_count() -> usize {
     THREADS.load(Ordering::Relaxed)
 }
 
-/// Makes a slot of the calling thread (threads backend).
-pub(crate) fn adopt_calling_thread() -> &'static Slot {
+/// A slot for a thread to adopt (threads backend).
+pub(crate) fn make_adopted() -> &'static Slot {
     let slot = Slot::leak(Stride { base: 0, size: 0 }, class_of_stride(stack::DEFAULT_STRIDE));
-    slot.adopt_thread();
     ALL.lock().push(slot);
     slot
+}
+
+/// Forgets the slots of a backend that is not to be used after all.
+pub(crate) fn discard() {
+    for class in &FREE {
+        class.lock().free.clear();
+    }
 }
 
 /// How many slots there are.

@@ -172,20 +172,40 @@ fn install_guard(base: usize) -> io::Result<()> {
         }
         GUARD_BY_MPROTECT.store(true, Ordering::Relaxed);
     }
+    let out_of_mappings = || {
+        io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            "cannot guard another goroutine stack: the process has nearly as many memory mappings as it may have. Raise \
+             vm.max_map_count (65530 by default; each stack needs two), or use Linux 6.13 or newer, where guards need no \
+             mapping",
+        )
+    };
+    // Some are left to the rest of the program: its allocator maps memory too, and cannot do without.
+    static GUARDS: AtomicUsize = AtomicUsize::new(0);
+    if GUARDS.load(Ordering::Relaxed) >= (max_mappings() - max_mappings() / 8) / 2 {
+        return Err(out_of_mappings());
+    }
     // SAFETY: as above.
     if unsafe { libc::mprotect(base as *mut _, GUARD_SIZE, libc::PROT_NONE) } == 0 {
+        GUARDS.fetch_add(1, Ordering::Relaxed);
         return Ok(());
     }
     let error = io::Error::last_os_error();
-    Err(match error.raw_os_error() {
-        Some(libc::ENOMEM) => io::Error::new(
-            error.kind(),
-            "cannot guard another goroutine stack: the process has as many memory mappings as it may have. \
-             Raise vm.max_map_count (65530 by default; each stack needs two), or use Linux 6.13 or newer, where guards \
-             need no mapping",
-        ),
-        _ => error,
-    })
+    Err(if error.raw_os_error() == Some(libc::ENOMEM) { out_of_mappings() } else { error })
+}
+
+/// How many mappings the process may have.
+fn max_mappings() -> usize {
+    static MAX: AtomicUsize = AtomicUsize::new(0);
+    match MAX.load(Ordering::Relaxed) {
+        0 => {
+            let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|s| s.trim().parse().ok());
+            let limit = limit.unwrap_or(65_530).max(1024);
+            MAX.store(limit, Ordering::Relaxed);
+            limit
+        }
+        max => max,
+    }
 }
 
 /// Gives the pages of `[low, high)` back to the system; the next touch finds zeros.

@@ -57,8 +57,8 @@ struct Waiter {
 
 const WAITING: u64 = 1;
 const ONE: u64 = 2;
-/// Counts above are negative ones.
-const LIMIT: u64 = 1 << 32;
+/// The largest count.
+const LIMIT: i64 = 1 << 32;
 
 impl WaitGroup {
     /// A group of none.
@@ -74,7 +74,7 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// If the count becomes negative, with Go's message. The count is then as before.
+    /// If the count would become negative, with Go's message, or exceed 2^32. It is then as before.
     ///
     /// ```should_panic
     /// # use csp_core as csp;
@@ -139,16 +139,18 @@ impl WaitGroup {
 impl Inner {
     #[track_caller]
     fn add(&self, delta: i64) {
-        let change = (delta as u64).wrapping_mul(ONE);
-        // AcqRel: what was done before a `done` happens before the end of a `wait`.
-        let old = self.state.fetch_add(change, Ordering::AcqRel);
-        let new = old.wrapping_add(change);
-        if new >= LIMIT * ONE {
-            self.state.fetch_sub(change, Ordering::AcqRel);
-            panic!("negative WaitGroup counter");
-        }
-        if new == WAITING {
-            self.wake_all();
+        let mut old = self.state.load(Ordering::Relaxed);
+        loop {
+            let count = ((old / ONE) as i64).checked_add(delta).filter(|&c| c <= LIMIT);
+            let count = count.expect("WaitGroup counter overflow");
+            assert!(count >= 0, "negative WaitGroup counter");
+            let new = (count as u64 * ONE) | (old & WAITING);
+            // AcqRel: what was done before a `done` happens before the end of a `wait`.
+            match self.state.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if new == WAITING => return self.wake_all(),
+                Ok(_) => return,
+                Err(now) => old = now,
+            }
         }
     }
 
@@ -157,9 +159,11 @@ impl Inner {
         self.lock.lock();
         // Somebody may have counted in again, or woken them, since.
         let woken = self.state.compare_exchange(WAITING, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        // SAFETY: we hold the lock.
-        let mut waiter =
-            if woken { unsafe { ptr::replace(self.waiters.get(), ptr::null_mut()) } } else { ptr::null_mut() };
+        let mut waiter = ptr::null_mut();
+        if woken {
+            // SAFETY: we hold the lock.
+            waiter = unsafe { ptr::replace(self.waiters.get(), ptr::null_mut()) };
+        }
         // SAFETY: we hold it.
         unsafe { self.lock.unlock() };
         while !waiter.is_null() {
