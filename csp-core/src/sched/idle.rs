@@ -9,7 +9,11 @@ use parking_lot::{Mutex, MutexGuard};
 use super::goroutine::Runnable;
 use super::processor::Processor;
 use super::worker::Worker;
-use super::{PROCS, SEARCHING, any_work, barrier, inject_quietly, processors, start_searching, sysmon};
+use super::{
+    PROCS, SEARCHING, any_work, barrier, give_away_queues, inject_quietly, lower_searching, processors,
+    start_searching, sysmon,
+};
+use crate::panic::report;
 use crate::time::timer;
 
 struct Idle {
@@ -133,14 +137,16 @@ fn start(mut idle: MutexGuard<'_, Idle>, processor: &'static Processor, searchin
     }
     if idle.threads >= idle.max_threads {
         let max = idle.max_threads;
-        idle.put_processor(processor);
         drop(idle);
+        // Where sysmon and those who come back find it.
+        give_away_queues(processor);
+        put_processor(processor);
         static TOLD: Once = Once::new();
         TOLD.call_once(|| {
-            eprintln!(
+            report(&format!(
                 "csp: all {max} worker threads are blocked in system calls, foreign locks or computation, and no more may \
-                 be made; goroutines wait until one comes back. Raise the limit with Runtime::builder().max_threads(n)"
-            );
+                 be made; goroutines wait until one comes back. Raise the limit with Runtime::builder().max_threads(n)\n"
+            ));
         });
         return false;
     }
@@ -172,22 +178,24 @@ pub(crate) fn create_thread(worker: &'static Worker) -> bool {
     let Err(error) = thread else { return true };
     let processor = worker.processor().expect("just given");
     worker.set_processor(None);
-    if worker.searching.replace(false) {
-        // The caller takes it back.
-    }
+    // As where there are too many. The caller takes back the right to search.
+    worker.searching.set(false);
+    give_away_queues(processor);
     let mut idle = IDLE.lock();
     idle.threads -= 1;
     idle.spare.push(worker);
     idle.put_processor(processor);
     drop(idle);
     static TOLD: Once = Once::new();
-    TOLD.call_once(|| eprintln!("csp: cannot make another worker thread, will go on trying: {error}"));
+    TOLD.call_once(|| report(&format!("csp: cannot make another worker thread, will go on trying: {error}\n")));
     false
 }
 
 /// The caller gives up a processor: to another worker where there is something to run, else to nobody.
 pub(crate) fn hand_off(processor: &'static Processor) {
-    if processor.has_any() || any_work() {
+    if processor.index >= PROCS.load(Ordering::Relaxed) {
+        give_away_queues(processor);
+    } else if processor.has_any() || any_work() {
         start_worker(processor, false);
         return;
     }
@@ -202,12 +210,14 @@ pub(crate) fn hand_off(processor: &'static Processor) {
 /// Sleeps, giving up the processor, until there is something to do; has a processor afterwards.
 pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
     worker.set_processor(None);
+    // Once it is listed, it is for the one who wakes it to say whether it searches.
+    let searching = worker.searching.replace(false);
     {
         let mut idle = IDLE.lock();
         idle.put_processor(processor);
         idle.workers.push(worker);
     }
-    if worker.searching.replace(false) {
+    if searching {
         SEARCHING.fetch_sub(1, Ordering::SeqCst);
     }
     // Pairs with the light barrier in `notify_work`: either that one sees us idle, or we see its work.
@@ -258,6 +268,7 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
 
 /// Sleeps until somebody brings a processor, unless one is idle.
 pub(crate) fn sleep_without_processor(worker: &'static Worker) {
+    lower_searching(worker);
     let mut idle = IDLE.lock();
     if let Some(processor) = idle.take_processor() {
         drop(idle);
@@ -267,28 +278,20 @@ pub(crate) fn sleep_without_processor(worker: &'static Worker) {
     }
     idle.workers.push(worker);
     drop(idle);
-    if worker.searching.replace(false) {
-        SEARCHING.fetch_sub(1, Ordering::SeqCst);
-    }
     worker.sleep();
 }
 
 /// Keeps a goroutine for which there is no slot until sysmon tries again.
 pub(crate) fn wait_for_slot(runnable: Runnable, error: &std::io::Error) {
-    let waiting = {
-        let mut idle = IDLE.lock();
-        idle.starved.push(runnable);
-        idle.starved.len()
-    };
+    IDLE.lock().starved.push(runnable);
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
-        eprintln!(
+        report(&format!(
             "csp: no stack can be made for another goroutine ({} there are); those that have not started wait until one \
-             is free: {error}",
+             is free: {error}\n",
             crate::slot::pool::count(),
-        );
+        ));
     });
-    let _ = waiting;
 }
 
 /// Tries again with the goroutines for which there was no slot. Says how many they are.
