@@ -39,6 +39,7 @@ pub fn main<R: Termination>(f: impl FnOnce() -> R + Send + 'static) -> ExitCode 
         Some(slot) => slot.run_adopted(),
         None => os_thread::run_main(worker, || handle.is_finished()),
     }
+    deadlock::unwatch();
     match handle.join() {
         Ok(()) => {}
         Err(error) if error.is_exit() => {

@@ -29,6 +29,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
 use syn::{Error, Expr, ExprCall, ExprClosure, ExprMethodCall, Ident, Result, Token, UnOp, bracketed};
 
 use crate::shell::{Crate, Errors, hidden, local, start, ungrouped, unparenthesised};
@@ -69,7 +70,6 @@ const OPTIONS: [(&str, &str); 4] =
     [("name", "name"), ("stack", "stack_size"), ("wg", "wait_group"), ("locked", "locked")];
 
 const WORK: &str = "a function call, a method call, a closure or a block";
-const SUCH_AS: &str = "write `go!(f(x))`, `go!(x.f())`, `go!(|| ..)` or `go!({ .. })`";
 
 impl Parse for Go {
     fn parse(input: ParseStream) -> Result<Go> {
@@ -142,7 +142,10 @@ impl Work {
         if input.is_empty() {
             return Err(match last {
                 Some(last) => Error::new_spanned(&last.value, format!("expected {WORK} after the options")),
-                None => Error::new(Span::call_site(), format!("expected {WORK}\nhelp: {SUCH_AS}")),
+                None => Error::new(
+                    Span::call_site(),
+                    format!("expected {WORK}\nhelp: write `go!(f(x))`, `go!(x.f())`, `go!(|| ..)` or `go!({{ .. }})`"),
+                ),
             });
         }
         let ahead = input.fork();
@@ -281,7 +284,7 @@ struct Now {
 impl Now {
     /// The function, or the receiver of a method.
     fn callee(&mut self, expr: Expr, name: &str) -> Expr {
-        if is_place(&expr) || is_move_closure(&expr) {
+        if is_place(&expr) {
             return expr;
         }
         let expr = unparenthesised(expr);
@@ -291,7 +294,7 @@ impl Now {
         Expr::Verbatim(variable.into_token_stream())
     }
 
-    fn arguments<P>(&mut self, arguments: &mut syn::punctuated::Punctuated<Expr, P>) {
+    fn arguments<P>(&mut self, arguments: &mut Punctuated<Expr, P>) {
         for argument in arguments {
             if matches!(argument, Expr::Lit(_)) || is_move_closure(argument) {
                 continue;

@@ -18,6 +18,8 @@ mod entry;
 mod go;
 mod select;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod wait_group;
 
 use proc_macro::TokenStream;

@@ -498,17 +498,15 @@ struct Unbind;
 
 impl VisitMut for Unbind {
     fn visit_pat_mut(&mut self, pattern: &mut Pat) {
-        if let Pat::Ident(binding) = pattern {
-            match binding.subpat.take() {
-                Some((_, subpattern)) => *pattern = *subpattern,
-                None if is_constant(binding) => return,
-                None => {
-                    *pattern = parse_quote!(_);
-                    return;
-                }
+        let Pat::Ident(binding) = pattern else { return visit_mut::visit_pat_mut(self, pattern) };
+        match binding.subpat.take() {
+            Some((_, subpattern)) => {
+                *pattern = *subpattern;
+                self.visit_pat_mut(pattern);
             }
+            None if is_constant(binding) => {}
+            None => *pattern = parse_quote!(_),
         }
-        visit_mut::visit_pat_mut(self, pattern);
     }
 
     /// `Message { id }` is `Message { id: _ }`.

@@ -64,17 +64,17 @@ impl Core {
     pub(crate) fn recv_would_block(&self) -> bool {
         // The emptiness first: the channel was open when it was empty if it is still open now (C2). Acquire: pairs with
         // the Release of `len` (or of the queue's end), so that whoever sees the buffer drained after a close sees the
-        // close as well.
-        let empty = if self.cap == 0 { self.senders.is_empty() } else { self.len.load(Ordering::Acquire) == 0 };
-        empty && !self.closed.load(Ordering::Acquire)
+        // close as well. SeqCst: see `set_len`.
+        let empty = if self.cap == 0 { self.senders.is_empty() } else { self.len.load(Ordering::SeqCst) == 0 };
+        empty && !self.closed.load(Ordering::SeqCst)
     }
 
     /// Whether a send would have to wait. Without the lock: it was so at some moment during the call.
     #[inline]
     pub(crate) fn send_would_block(&self) -> bool {
         // The order as in `recv_would_block`.
-        let full = if self.cap == 0 { self.receivers.is_empty() } else { self.len.load(Ordering::Acquire) >= self.cap };
-        full && !self.closed.load(Ordering::Acquire)
+        let full = if self.cap == 0 { self.receivers.is_empty() } else { self.len.load(Ordering::SeqCst) >= self.cap };
+        full && !self.closed.load(Ordering::SeqCst)
     }
 
     #[inline]
@@ -95,14 +95,14 @@ impl Core {
 
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        // Acquire: pairs with the Release in `close`.
-        self.closed.load(Ordering::Acquire)
+        // Acquire: pairs with the Release in `close_locked`. SeqCst: see `set_len`.
+        self.closed.load(Ordering::SeqCst)
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        // Acquire: pairs with the Release in `set_len`.
-        self.len.load(Ordering::Acquire)
+        // Acquire: pairs with the Release in `set_len`. SeqCst: see there.
+        self.len.load(Ordering::SeqCst)
     }
 
     /// `None`: no bound.
@@ -121,11 +121,19 @@ impl Core {
         self.len() >= self.cap
     }
 
-    /// Under the lock.
+    /// Under the lock. Changes the number of messages from `old` to `len`.
     #[inline]
-    fn set_len(&self, len: usize) {
+    fn set_len(&self, old: usize, len: usize) {
         // Release: pairs with the Acquire in `len`, `recv_would_block` and `send_would_block`.
-        self.len.store(len, Ordering::Release);
+        if old == 0 || old == self.cap {
+            // No longer empty, or no longer full. SeqCst: pairs with the SeqCst of those who look without the lock. A
+            // plain store may become visible after what its thread looks at next; then two who each send to the other
+            // and look for the other's message would both find none, and so would one who looks for an idle flag and
+            // one who raises it and looks at the channel.
+            self.len.swap(len, Ordering::SeqCst);
+        } else {
+            self.len.store(len, Ordering::Release);
+        }
     }
 
     /// Closes the channel. Says whether it was open.
@@ -148,8 +156,8 @@ impl Core {
         if self.closed.load(Ordering::Relaxed) {
             return false;
         }
-        // Release: pairs with the Acquire of those who look without the lock.
-        self.closed.store(true, Ordering::Release);
+        // Release: pairs with the Acquire of those who look without the lock. SeqCst: see `set_len`.
+        self.closed.store(true, Ordering::SeqCst);
         // SAFETY: the lock is held.
         unsafe {
             self.receivers.claim_all_closed(woken);
@@ -329,7 +337,7 @@ impl<T> Chan<T> {
                     buffer.ring.push_slot(core.cap)
                 };
                 ptr::copy_nonoverlapping(from, slot, 1);
-                core.set_len(len + 1);
+                core.set_len(len, len + 1);
                 core.lock.unlock();
             }
             return Progress::Done;
@@ -352,7 +360,7 @@ impl<T> Chan<T> {
                 let buffer = &mut *self.buffer.get();
                 if core.cap == UNBOUNDED {
                     let spent = buffer.list.pop(|slot| ptr::copy_nonoverlapping(slot, into, 1));
-                    core.set_len(len - 1);
+                    core.set_len(len, len - 1);
                     if spent.is_null() {
                         core.lock.unlock();
                     } else {
@@ -362,7 +370,7 @@ impl<T> Chan<T> {
                     let slot = buffer.ring.pop_slot(core.cap);
                     ptr::copy_nonoverlapping(slot, into, 1);
                     if core.senders.is_empty() {
-                        core.set_len(len - 1);
+                        core.set_len(len, len - 1);
                         core.lock.unlock();
                     } else {
                         self.refill(len);
@@ -427,7 +435,7 @@ impl<T> Chan<T> {
                 core.lock.unlock();
                 parker.ready();
             } else {
-                core.set_len(len - 1);
+                core.set_len(len, len - 1);
                 core.lock.unlock();
             }
         }
@@ -581,7 +589,7 @@ impl<T> Chan<T> {
             self.core.close_locked(&mut woken);
             let len = self.core.len.load(Ordering::Relaxed);
             let buffer = *self.buffer.get();
-            self.core.set_len(0);
+            self.core.set_len(len, 0);
             if self.core.cap == UNBOUNDED {
                 *self.buffer.get() = Buffer { list: List::new() };
             }

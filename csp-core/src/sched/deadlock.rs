@@ -23,9 +23,15 @@ pub(crate) fn watch() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// The main goroutine is gone, and the others go on.
+/// The main goroutine has ended, and the process is about to.
+pub(crate) fn unwatch() {
+    WATCHED.store(false, Ordering::SeqCst);
+}
+
+/// The main goroutine has called `goexit`: the others go on.
 pub(crate) fn main_exited() {
     MAIN_EXITED.store(true, Ordering::Relaxed);
+    watch();
 }
 
 /// What sysmon remembers between two looks.
@@ -53,7 +59,8 @@ impl Watch {
             self.pause = (pause * 2).min(Duration::from_secs(1));
             return Some(pause);
         }
-        if GLOBAL_LEN.load(Ordering::SeqCst) == 0 && idle::all_processors() {
+        // Once more, now that the threads are counted.
+        if GLOBAL_LEN.load(Ordering::SeqCst) == 0 && idle::all_processors() && WATCHED.load(Ordering::SeqCst) {
             report();
         }
         self.pause = FIRST_PAUSE;

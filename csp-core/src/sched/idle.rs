@@ -59,6 +59,14 @@ pub(crate) fn any_processor() -> bool {
     PROCESSORS.load(Ordering::Relaxed) != 0
 }
 
+/// Whether fewer processors are at work than there are CPUs. Another one would take its time from them; if those at work
+/// are blocked instead, sysmon wakes one.
+#[inline(always)]
+pub(crate) fn worth_waking() -> bool {
+    let spare = PROCS.load(Ordering::Relaxed).saturating_sub(super::available_parallelism());
+    PROCESSORS.load(Ordering::Relaxed) > spare
+}
+
 /// Whether every processor is idle.
 pub(crate) fn all_processors() -> bool {
     PROCESSORS.load(Ordering::SeqCst) == PROCS.load(Ordering::SeqCst) && processors().all(|p| p.worker().is_none())

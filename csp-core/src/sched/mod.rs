@@ -326,7 +326,7 @@ fn ready_on(processor: &'static Processor, runnable: Runnable) {
     if let Some(old) = processor.replace_next(runnable) {
         push_ready(processor, old);
         notify_work();
-    } else if idle::any_processor() {
+    } else if idle::worth_waking() {
         notify_next(processor);
     }
 }
@@ -806,7 +806,7 @@ fn steal(victim: &'static Processor, own: &'static Processor) -> Option<Runnable
 fn notify_work() {
     // Pairs with the heavy barrier in `idle::sleep`.
     barrier::light();
-    if idle::any_processor() && SEARCHING.load(Ordering::Relaxed) == 0 {
+    if idle::worth_waking() && SEARCHING.load(Ordering::Relaxed) == 0 {
         wake_searcher();
     }
 }

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::processor::Processor;
 use super::worker::Worker;
-use super::{DETACHED, GLOBAL_LEN, deadlock, detached, idle, processors, wake_searcher};
+use super::{DETACHED, GLOBAL_LEN, any_work, deadlock, detached, idle, processors, wake_searcher};
 use crate::slot::pool;
 use crate::time::timer;
 
@@ -80,6 +80,7 @@ fn run() {
     let mut looks = 0u32;
     let mut starved_rounds = 0;
     let mut trimmed = Instant::now();
+    let mut untrimmed = true;
     let mut deadlock = deadlock::Watch::new();
     loop {
         let now = Instant::now();
@@ -100,19 +101,22 @@ fn run() {
         }
         look(&mut seen, now);
         if now.duration_since(trimmed) >= TRIM_PERIOD {
-            pool::trim();
+            untrimmed = pool::trim();
             trimmed = now;
         }
 
         let nothing_runs = idle::all_processors() && DETACHED.load(Ordering::SeqCst) == 0;
         idle_looks = if nothing_runs { idle_looks + 1 } else { 0 };
+        untrimmed |= !nothing_runs;
         // Goroutines that wait for a stack may get one yet: they are tried for seconds before that is called deadlock.
         let starved = idle::starved() != 0;
         if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
             let again = deadlock.look();
             let timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));
             let starved = starved.then_some(PERIOD);
-            sleep([again, timer, starved].into_iter().flatten().min());
+            // What ran last has left stacks, whose memory is still to be given back.
+            let trim = untrimmed.then_some(TRIM_PERIOD);
+            sleep([again, timer, starved, trim].into_iter().flatten().min());
             idle_looks = 0;
         } else {
             let until_timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));
@@ -180,8 +184,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
         }
     }
-    // Work for which no thread could be made, or that nobody could be woken for.
-    if GLOBAL_LEN.load(Ordering::Relaxed) != 0 && idle::any_processor() {
+    // Work for which no thread could be made, or for which nobody was woken because enough were at work.
+    if idle::any_processor() && any_work() {
         wake_searcher();
     }
 }

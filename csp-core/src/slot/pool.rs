@@ -182,14 +182,16 @@ pub(crate) fn all() -> Vec<&'static Slot> {
 const KEPT: usize = 2 * stack::PAGE;
 
 /// Gives back the stack memory of half of the slots that nobody needed since the last call. Called about once a second.
-pub(crate) fn trim() {
+/// Says whether free slots are left that may have some to give back.
+pub(crate) fn trim() -> bool {
     if !context_switch::native() {
-        return;
+        return false;
     }
     static TRIMMING: AtomicBool = AtomicBool::new(false);
     if TRIMMING.swap(true, Ordering::Acquire) {
-        return;
+        return true;
     }
+    let mut more = false;
     for class in &FREE {
         let mut cold = Vec::new();
         {
@@ -216,11 +218,13 @@ pub(crate) fn trim() {
             slot.trimmed.store(true, Ordering::Relaxed);
         }
         let mut list = class.lock();
+        more |= list.free.iter().any(|slot| !slot.trimmed.load(Ordering::Relaxed));
         // Back to the bottom: they are the coldest.
         list.free.splice(0..0, cold);
         list.low_water = list.free.len();
     }
     TRIMMING.store(false, Ordering::Release);
+    more
 }
 
 fn suspended_at(slot: &Slot) -> usize {

@@ -1,0 +1,3 @@
+module md5all
+
+go 1.27

@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Runs the tests under AddressSanitizer and ThreadSanitizer, and checks that ThreadSanitizer finds a race that is there
+# on purpose (tests/race.rs) and names both goroutines.
+#
+#     scripts/sanitizers.sh [address | thread | race]...      all three unless some are named
+#
+# Needs a nightly toolchain, and is skipped where there is none. For `thread` it builds std too, which wants the component
+# rust-src. Where that is missing, or with PREBUILT_STD=1, std is not instrumented: what its locks, its channels and the
+# ends of its threads order ThreadSanitizer does not see, so that reports in which std has a part are suppressed.
+#
+# What ThreadSanitizer cannot find: races of goroutines that take turns on one worker, since each switch orders what was
+# done before it with what comes after (csp-core/src/tsan.rs). So there are several processors.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! cargo +nightly --version >/dev/null 2>&1; then
+    echo "sanitizers: skipped: no nightly toolchain is installed (rustup toolchain install nightly)"
+    exit 0
+fi
+triple=x86_64-unknown-linux-gnu
+if [[ $(rustc +nightly -vV | sed -n 's/^host: //p') != "$triple" ]]; then
+    echo "sanitizers: skipped: set up for $triple alone"
+    exit 0
+fi
+targets=$(realpath -m "${CARGO_TARGET_DIR:-target}")/sanitizers
+mkdir -p "$targets"
+export GOMAXPROCS=${GOMAXPROCS:-4} RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
+unset CSP_BACKEND
+
+# --- Tests that cannot run so -------------------------------------------------------------------------------------------
+# FILE or FILE/TEST, and why. TEST is a part of the name.
+
+skipped_always=(
+    "ui: compiles programs that must not compile; nothing of ours runs"
+    "memory: measures memory, and a sanitizer takes its own; needs more stacks than ThreadSanitizer has threads"
+    "stack/overflow: the sanitizer's frames use up the stack at other depths, and it has a handler for SIGSEGV itself"
+    "stack/other_faults: the sanitizer has a handler for SIGSEGV, and reports what was to end the process"
+    "stack/sizes: the sanitizer's frames are larger than those that the sizes are made for"
+    "stack/older_machines::report_overflow: as stack/overflow"
+    "stack/older_machines::guards_without_mappings: counts mappings, and the sanitizer makes some"
+)
+skipped_address=()
+skipped_thread=(
+    "deadlock: ThreadSanitizer has a thread of its own, which might make a goroutine ready for all that the runtime knows"
+    "identity/c::credentials: setuid signals ThreadSanitizer's thread too, where instrumented code, our handler, may not run"
+    "stack/older_machines::change_credentials: as identity/c::credentials"
+    "identity/recursive_and_error_checking_mutexes: unlocks a mutex of somebody else's on purpose, which is reported"
+    "thread_locals/ten_thousand: has more threads and fibers than the 8,128 that ThreadSanitizer knows"
+)
+
+# --- What is not reported without a std that is instrumented ----------------------------------------------------------------
+
+suppressions() {
+    cat <<'END'
+# The harness: locks and channels of std.
+race:test::
+# Locks, channels and thread handles of std, and the fence of an Arc's last drop, which ThreadSanitizer does not know.
+race:std::sync
+race:std::thread
+race:alloc::sync::Arc
+# Crates whose threads wait for each other by locks of std.
+race:rayon
+race:crossbeam_epoch
+race:tokio
+END
+}
+
+# --- The work ---------------------------------------------------------------------------------------------------------------
+
+# build SANITIZER [CARGO ARGUMENT]...: builds tests, and lists their executables.
+build() {
+    local sanitizer=$1 flags="-Zsanitizer=$1" std=() messages
+    shift
+    if [[ $sanitizer == thread ]]; then
+        flags+=" --cfg csp_tsan"
+        if [[ $std_built == yes ]]; then
+            std=(-Zbuild-std)
+        else
+            # The prebuilt std is not made for it, which rustc would refuse; see the head of this file.
+            flags+=" -Cunsafe-allow-abi-mismatch=sanitizer"
+        fi
+    fi
+    export RUSTFLAGS=$flags CARGO_TARGET_DIR=$targets/$sanitizer${std:+-std}
+    # The example is what the tests of md5all run.
+    cargo +nightly build --quiet "${std[@]}" --target "$triple" --example md5all
+    messages=$(cargo +nightly test --quiet "${std[@]}" --target "$triple" --no-run --message-format=json "$@")
+    sed -n '/"test":true},"features"/s/.*"executable":"\([^"]*\)".*/\1/p' <<<"$messages"
+}
+
+# suite SANITIZER: runs all tests but those that cannot run.
+suite() {
+    local sanitizer=$1 executables executable name line what skip whole status=0
+    local -n more=skipped_$sanitizer
+    executables=$(build "$sanitizer" --package gocsp --package csp-core --lib --tests)
+    for executable in $executables; do
+        name=$(basename "$executable" | sed 's/-[0-9a-f]*$//')
+        skip=() whole=
+        for line in "${skipped_always[@]}" "${more[@]}"; do
+            what=${line%%: *}
+            [[ $what == "$name" ]] && whole=${line#*: }
+            [[ $what == "$name"/* ]] && skip+=(--skip "${what#*/}") && echo "    skipped: $line"
+        done
+        if [[ $whole ]]; then
+            echo "    skipped: $name: $whole"
+            continue
+        fi
+        if ! timeout 600 "$executable" --quiet "${skip[@]}" >"$targets/output" 2>&1; then
+            cat "$targets/output"
+            status=1
+        fi
+        printf '    %-16s %s\n' "$name" \
+            "$(grep '^test result:' "$targets/output" | tail -n 1 | sed 's/^test result: //; s/; finished.*//')"
+    done
+    return "$status"
+}
+
+# The race that is there on purpose: both accesses and both goroutines must be in one report.
+race() {
+    local executable output
+    executable=$(build thread --package gocsp --test race)
+    output=$("$executable" --ignored two_goroutines_without_a_lock 2>&1) || true
+    for part in "WARNING: ThreadSanitizer: data race" "race::Shared>::count" \
+        "'goroutine [0-9]* fetch'" "'goroutine [0-9]* store'"; do
+        if ! grep -q "$part" <<<"$output"; then
+            printf '%s\n' "$output"
+            echo "sanitizers: no '$part' in the report of the race that is there on purpose" >&2
+            return 1
+        fi
+    done
+    grep -m 2 "Thread T[0-9]* 'goroutine" <<<"$output" | sed 's/^ */    found: /'
+}
+
+std_built=no
+if [[ -z ${PREBUILT_STD:-} ]]; then
+    rustup component add --toolchain nightly rust-src >/dev/null 2>&1 || true
+    [[ -e $(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock ]] && std_built=yes
+fi
+# Memory that only the stacks of parked goroutines refer to looks leaked: no kernel thread runs there.
+export ASAN_OPTIONS=detect_leaks=0
+export TSAN_OPTIONS=exitcode=66
+if [[ $std_built == no ]]; then
+    suppressions >"$targets/suppressions"
+    TSAN_OPTIONS+=" suppressions=$targets/suppressions"
+fi
+
+failed=0
+for part in "${@:-address thread race}"; do
+    for part in $part; do
+        case $part in
+            address) echo "==> AddressSanitizer, $(rustc +nightly --version)" && { (suite address) || failed=1; } ;;
+            thread) echo "==> ThreadSanitizer, std instrumented: $std_built" && { (suite thread) || failed=1; } ;;
+            race) echo "==> ThreadSanitizer, a race that is there on purpose" && { (race) || failed=1; } ;;
+            *) echo "usage: scripts/sanitizers.sh [address | thread | race]..." >&2 && exit 2 ;;
+        esac
+    done
+done
+exit "$failed"
