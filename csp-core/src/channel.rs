@@ -9,7 +9,7 @@
 //! | [`bounded(n)`](bounded) | `n` messages | while the buffer is full | while it is empty |
 //! | [`unbounded()`](unbounded) | no bound | never | while it is empty |
 //! | [`after`], [`at`], [`tick`] | | there is no sender | until the time |
-//! | [`never`] | | there is no sender | for ever |
+//! | [`never()`] | | there is no sender | for ever |
 //!
 //! A channel is closed by [`close()`](Sender::close) on either side, or when the last handle of one side is dropped.
 //! Then sends fail and give the message back, and receivers get what is still in the buffer before they fail as well.

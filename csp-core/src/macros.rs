@@ -64,10 +64,15 @@
 ///
 /// | option | value | as in |
 /// |---|---|---|
-/// | `name` | `impl Into<String>`: shown in panic messages, reports and traces | [`Builder::name`](crate::Builder::name) |
-/// | `stack` | `usize`: the size of the stack in bytes | [`Builder::stack_size`](crate::Builder::stack_size) |
-/// | `wg` | `&WaitGroup`: counts the goroutine in now, and out when it ends, however it ends | [`Builder::wait_group`](crate::Builder::wait_group) |
-/// | `locked` | `bool`: the goroutine owns its OS thread from the start | [`Builder::locked`](crate::Builder::locked) |
+/// | `name` | `impl Into<String>`: shown in panic messages, reports and traces | [`Builder::name`] |
+/// | `stack` | `usize`: the size of the stack in bytes | [`Builder::stack_size`] |
+/// | `wg` | `&WaitGroup`: counts the goroutine in now, and out however it ends | [`Builder::wait_group`] |
+/// | `locked` | `bool`: the goroutine owns its OS thread from the start | [`Builder::locked`] |
+///
+/// [`Builder::name`]: crate::Builder::name
+/// [`Builder::stack_size`]: crate::Builder::stack_size
+/// [`Builder::wait_group`]: crate::Builder::wait_group
+/// [`Builder::locked`]: crate::Builder::locked
 ///
 /// ```
 /// # use csp_core as csp;
@@ -305,8 +310,8 @@ macro_rules! select_biased {
 ///
 /// - `go!(work(&x, i))` lends `x`. A variable of the block, such as a loop's `i`, is moved or copied in.
 /// - `go!(x.work(i))` moves `x` in, unless `x` is a reference, as `self` often is; `go!((&x).work(i))` lends it.
-/// - <code>go!(|| ..)</code> borrows what its body uses, and <code>go!(move || ..)</code> and `go!({ .. })` take it: say
-///   `let x = &x;` before, outside the block, to lend it to them.
+/// - <code>go!(|| ..)</code> borrows what its body uses, and <code>go!(move || ..)</code> and `go!({ .. })` take it:
+///   say `let x = &x;` before, outside the block, to lend it to them.
 ///
 /// ```
 /// # use csp_core as csp;

@@ -19,7 +19,8 @@ impl Random {
 fn scramble(random: &mut Random, depth: usize) -> TokenStream {
     let words = quote!(
         recv(rx) send(tx, 1) default default(t) else go! select! wait_group! fn f |x| || move async return break ? . ::
-        name = "n" wg = &wg , , , ; : := @ if let case v _ Ok(v) Message { id } 'a 1 -1 <- <- <- -> -> => => => = = == < -
+        name = "n" wg = &wg , , , ; : := @ if let case v _ Ok(v) Message { id } 'a 1 -1
+            <- <- <- -> -> => => => = = == < -
         {} { f(x); } [0] x.y f(x) *p $ # [a]
     );
     let words = words.into_iter().collect::<Vec<_>>();

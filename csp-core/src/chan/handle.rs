@@ -746,7 +746,7 @@ impl<T> Receiver<T> {
     /// Closes the channel, and says whether it was open. As [`Sender::close`]; this side can still receive what was
     /// sent before.
     ///
-    /// A receiver without senders ([`never`], [`after`], [`at`], [`tick`]) cannot be closed: `false`.
+    /// A receiver without senders ([`never()`], [`after`], [`at`], [`tick`]) cannot be closed: `false`.
     ///
     /// # Examples
     ///

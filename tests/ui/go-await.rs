@@ -1,0 +1,7 @@
+use csp::go;
+
+async fn g() {}
+
+fn main() {
+    go!(g().await);
+}

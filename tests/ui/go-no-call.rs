@@ -1,0 +1,7 @@
+use csp::go;
+
+fn f(_: i32) {}
+
+fn main() {
+    go!(1 + 2);
+}

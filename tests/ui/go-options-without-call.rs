@@ -1,0 +1,8 @@
+use csp::go;
+
+fn f(_: i32) {}
+
+fn main() {
+    go!(name = "a");
+    go!(name = "a",);
+}

@@ -1,0 +1,10 @@
+use csp::go;
+
+fn f(_: i32) {}
+
+fn main() {
+    go! {
+        let x = ;
+        f(x);
+    };
+}

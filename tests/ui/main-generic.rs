@@ -1,0 +1,6 @@
+#[csp::main]
+fn main<T>()
+where
+    T: Send,
+{
+}

@@ -1,0 +1,6 @@
+#[csp::main]
+fn start() {}
+
+fn main() {
+    start();
+}

@@ -1,0 +1,2 @@
+#[csp::main]
+unsafe extern "C" fn main() {}

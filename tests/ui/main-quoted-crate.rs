@@ -1,0 +1,2 @@
+#[csp::main(crate = "csp")]
+fn main() {}

@@ -1,0 +1,4 @@
+#[csp::main]
+fn main() -> i32 {
+    0
+}

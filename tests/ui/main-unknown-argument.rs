@@ -1,0 +1,2 @@
+#[csp::main(flavor = "multi_thread")]
+fn main() {}

@@ -1,0 +1,2 @@
+#[csp::main(crate = elsewhere::csp)]
+fn main() {}

@@ -1,0 +1,4 @@
+#[csp::test]
+fn works(n: i32) {}
+
+fn main() {}

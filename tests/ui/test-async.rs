@@ -1,0 +1,4 @@
+#[csp::test]
+async fn works() {}
+
+fn main() {}

@@ -1,0 +1,5 @@
+#[csp::test]
+#[test]
+fn works() {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[csp::test(procs = 2)]
+fn works() {}
+
+fn main() {}
