@@ -31,6 +31,7 @@ unset CSP_BACKEND
 # FILE or FILE/TEST, and why. TEST is a part of the name.
 
 skipped_always=(
+    "blocking: asserts that nobody waits for more than milliseconds, of which a sanitizer takes many"
     "ui: compiles programs that must not compile; nothing of ours runs"
     "memory: measures memory, and a sanitizer takes its own; needs more stacks than ThreadSanitizer has threads"
     "stack/overflow: the sanitizer's frames use up the stack at other depths, and it has a handler for SIGSEGV itself"

@@ -20,7 +20,17 @@ pub fn main<R: Termination>(f: impl FnOnce() -> R + Send + 'static) -> ExitCode 
     let code = Arc::new(Mutex::new(None));
     let result = code.clone();
     // The result of `main` may be of this goroutine alone: it is reported here.
-    let run = move || *result.lock().unwrap_or_else(|e| e.into_inner()) = Some(f().report());
+    let run = move || {
+        /// When `main` has ended, the process is about to: that everything else is parked is no deadlock.
+        struct Ended;
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                deadlock::unwatch();
+            }
+        }
+        let _ended = Ended;
+        *result.lock().unwrap_or_else(|e| e.into_inner()) = Some(f().report());
+    };
     let mut builder = Builder::new().name("main");
     builder.is_main = true;
     let native = context_switch::native();
@@ -39,7 +49,6 @@ pub fn main<R: Termination>(f: impl FnOnce() -> R + Send + 'static) -> ExitCode 
         Some(slot) => slot.run_adopted(),
         None => os_thread::run_main(worker, || handle.is_finished()),
     }
-    deadlock::unwatch();
     match handle.join() {
         Ok(()) => {}
         Err(error) if error.is_exit() => {

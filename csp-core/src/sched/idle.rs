@@ -14,6 +14,7 @@ use super::{
     start_searching, sysmon,
 };
 use crate::panic::report;
+use crate::slot::Slot;
 use crate::time::timer;
 
 struct Idle {
@@ -166,7 +167,8 @@ fn start(mut idle: MutexGuard<'_, Idle>, processor: &'static Processor, searchin
     worker.set_processor(Some(processor));
     sysmon::rouse();
     // A thread inherits the kernel state of the one that creates it: never one that a goroutine had for itself.
-    if super::enter().is_some_and(|e| e.is_tainted()) {
+    // In the threads backend the goroutine's thread is another than the worker's, and any may have been locked.
+    if super::enter().is_some_and(|e| e.is_tainted()) || (!super::native() && Slot::current().is_some()) {
         sysmon::create_thread(worker);
         return true;
     }

@@ -19,7 +19,7 @@
 //!
 //! # The word
 //!
-//! `word` is `ticket << 24 | outcome`:
+//! `word` is `ticket << 16 | outcome`:
 //!
 //! | word             | meaning                     | next, by whom                                   |
 //! |------------------|-----------------------------|-------------------------------------------------|
@@ -108,9 +108,11 @@ pub(crate) struct Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
-/// The outcome takes the low bits of the word, the ticket the others: enough of them never to come round.
-const OUTCOME_BITS: u32 = 24;
+/// The outcome takes the low bits of the word, the ticket the others. They come round after 2^48 waits of one goroutine,
+/// months of nothing else; an entry of the timers that is so old would have to be left over to be mistaken.
+const OUTCOME_BITS: u32 = 16;
 const OUTCOME_MASK: u64 = (1 << OUTCOME_BITS) - 1;
+const TICKET_MASK: u64 = u64::MAX >> OUTCOME_BITS;
 
 /// A goroutine or an OS thread as something that can wait.
 #[derive(Debug)]
@@ -150,7 +152,7 @@ impl Parker {
     pub(crate) fn begin(&self) -> Ticket {
         // Relaxed: no other thread writes the word between the end of a wait and the next `begin`, and the waiters that
         // carry the ticket are published by the locks they are queued under.
-        let ticket = (self.word.load(Ordering::Relaxed) >> OUTCOME_BITS).wrapping_add(1);
+        let ticket = (self.word.load(Ordering::Relaxed) >> OUTCOME_BITS).wrapping_add(1) & TICKET_MASK;
         self.word.store(ticket << OUTCOME_BITS, Ordering::Relaxed);
         Ticket(ticket)
     }
@@ -244,13 +246,12 @@ struct Timed {
 ///
 /// `timed` is a [`Timed`] in the frame of the goroutine that left.
 unsafe fn arm_and_commit(timed: *mut ()) {
-    // SAFETY: the caller's promise. Copied first: once the timer is armed the goroutine may be resumed, if `commit` holds
-    // no lock that it needs.
+    // SAFETY: the caller's promise. Copied first: after the commit the goroutine may be resumed.
     let Timed { deadline, parker, ticket, commit, arg } = unsafe { timed.cast::<Timed>().read() };
-    timer::arm(deadline, parker, ticket);
-    // SAFETY: the promise of `park`'s caller. A goroutine that the timer resumes meanwhile takes the locks that `commit`
-    // releases before it gives up the frame.
+    // SAFETY: the promise of `park`'s caller.
     unsafe { commit(arg) };
+    // Not under the locks that `commit` releases: the heap may grow. If the wait has ended by now, the entry is a stale one.
+    timer::arm(deadline, parker, ticket);
 }
 
 impl Parker {

@@ -100,7 +100,7 @@ fn run<const N: usize>(
     location: &'static Location<'static>,
 ) -> usize {
     // A waiter's index has to fit into an outcome.
-    const { assert!(N < 1 << 22, "too many arms") };
+    const { assert!(N < 1 << 14, "too many arms") };
     let mut room = Room {
         ready: &mut [0; N],
         locks: &mut [std::ptr::null(); N],

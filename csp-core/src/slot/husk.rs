@@ -51,19 +51,31 @@ const RSEQ_FLAG_UNREGISTER: i32 = 1;
 const RSEQ_SIGNATURE: u32 = 0x5305_3053;
 const RSEQ_CPU_ID: isize = 4;
 
-/// Finds `tid` in the `struct pthread` of the calling thread. Must have been called before any husk is made.
-pub(crate) fn find_tid_offset() -> io::Result<usize> {
-    // SAFETY: no arguments.
-    let tid = unsafe { libc::syscall(libc::SYS_gettid) } as i32;
-    let base = context_switch::thread_pointer();
-    // `struct pthread` has been between 2,000 and 3,000 bytes for as long as `tid` has been in it.
-    let mut found = (0..2048).step_by(4).filter(|offset| {
+/// Finds `tid` in `struct pthread`. Must have been called before any husk is made.
+///
+/// The number alone may be there by chance: thread ids such as 0x7f12 or 0x5566 look like the upper half of an address.
+/// So other threads are asked as well, until one place is left.
+pub(crate) fn find_tid_offset() -> io::Result<()> {
+    fn holding_tid(among: &[usize]) -> Vec<usize> {
+        // SAFETY: no arguments.
+        let tid = unsafe { libc::syscall(libc::SYS_gettid) } as i32;
+        let base = context_switch::thread_pointer();
         // SAFETY: within `struct pthread`, which begins at the thread pointer.
-        unsafe { ptr::read_volatile((base + offset) as *const i32) == tid }
-    });
-    let offset = found.next().ok_or_else(|| io::Error::other("the thread id is not where glibc keeps it"))?;
+        let holds = |offset: &usize| unsafe { ptr::read_volatile((base + offset) as *const i32) } == tid;
+        among.iter().copied().filter(holds).collect()
+    }
+    // `struct pthread` has been between 2,000 and 3,000 bytes for as long as `tid` has been in it.
+    let mut found = holding_tid(&(0..2048).step_by(4).collect::<Vec<_>>());
+    let mut threads = 0;
+    // One at least: glibc installs its handlers with the first thread.
+    while threads == 0 || found.len() > 1 && threads < 8 {
+        let thread = std::thread::Builder::new().name("csp-start".into()).spawn(move || holding_tid(&found))?;
+        found = thread.join().map_err(|_| io::Error::other("a thread that looks for its id panicked"))?;
+        threads += 1;
+    }
+    let &[offset] = &found[..] else { return Err(io::Error::other("the thread id is not where glibc keeps it")) };
     TID_OFFSET.store(offset, Ordering::Relaxed);
-    Ok(offset)
+    Ok(())
 }
 
 /// The `tid` that glibc believes the calling identity has.
