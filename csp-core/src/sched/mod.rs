@@ -450,18 +450,24 @@ fn give_way(slot: &'static Slot) {
 /// Runs `f`, which may block the OS thread, while another worker has the processor.
 pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
     let Some(slot) = Slot::current() else { return f() };
+    // Within another one the processor is gone already, and it is the outer one that comes back for it.
+    if slot.blocking.swap(true, Ordering::Relaxed) {
+        return f();
+    }
     {
         let worker = slot.worker();
         let entered = worker.enter();
-        // Without a processor there is nothing to give: within another `blocking`, say, which comes back for one.
-        let Some(processor) = entered.processor else { return f() };
-        detached(worker);
-        worker.set_processor(None);
-        idle::hand_off(processor);
+        // Sysmon may have been faster.
+        if let Some(processor) = entered.processor {
+            detached(worker);
+            worker.set_processor(None);
+            idle::hand_off(processor);
+        }
     }
     struct Back(&'static Slot);
     impl Drop for Back {
         fn drop(&mut self) {
+            self.0.blocking.store(false, Ordering::Relaxed);
             give_way(self.0);
         }
     }

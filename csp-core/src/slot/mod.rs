@@ -48,6 +48,8 @@ pub(crate) struct Slot {
     /// How often the goroutine has locked its thread and not unlocked it yet. Used by the goroutine alone.
     pub(crate) lock_count: AtomicU32,
     pub(crate) parker: Parker,
+    /// The goroutine is within `blocking`. Used by the goroutine alone.
+    pub(crate) blocking: AtomicBool,
     /// What the goroutine waits for, where and since when, for reports. Written by the goroutine before it parks.
     wait_reason: AtomicU8,
     wait_location: AtomicPtr<Location<'static>>,
@@ -82,6 +84,7 @@ impl Slot {
             locked: AtomicPtr::new(std::ptr::null_mut()),
             lock_count: AtomicU32::new(0),
             parker: Parker::new_goroutine(),
+            blocking: AtomicBool::new(false),
             wait_reason: AtomicU8::new(WaitReason::None as u8),
             wait_location: AtomicPtr::new(std::ptr::null_mut()),
             wait_since: AtomicU64::new(0),
