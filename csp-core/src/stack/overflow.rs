@@ -127,7 +127,11 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
 
 fn report(size: usize) -> ! {
     static REPORTING: AtomicUsize = AtomicUsize::new(0);
-    if REPORTING.fetch_add(1, Ordering::Relaxed) == 0 {
+    if REPORTING.fetch_add(1, Ordering::Relaxed) != 0 {
+        // Another one is at it, and ends the process when it is done: give it the time.
+        // SAFETY: sleeping is allowed in a signal handler.
+        unsafe { libc::sleep(5) };
+    } else {
         let mut text = Text { bytes: [0; 1024], len: 0 };
         let _ = write!(text, "\nfatal error: goroutine stack overflow\n\n");
         // SAFETY: the goroutine that faulted is in the middle of its run, so its task is there.
