@@ -33,6 +33,8 @@ for release in "${releases[@]}"; do
         debootstrap --variant=minbase "$release" "$folder/$release.part" "$mirror"
         mv "$folder/$release.part" "$folder/$release"
     fi
+    # The smallest root has no names of hosts; the tests look this one up.
+    grep -qs localhost "$folder/$release/etc/hosts" || echo "127.0.0.1 localhost" >>"$folder/$release/etc/hosts"
 done
 
 # Lists the executables of tests that cargo has built. Not `ui`: it compiles.
