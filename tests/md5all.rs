@@ -197,7 +197,10 @@ fn md5all_unprivileged(tree: &Tree) -> Command {
     }
     // The build directory may be root's alone.
     let copy = tree.path().join("md5all");
-    fs::copy(binary(), &copy).unwrap();
+    // By another process: a child that somebody else here forks meanwhile would keep the copy open for writing until it
+    // execs, and what is open for writing cannot be run.
+    let copied = Command::new("cp").arg(binary()).arg(&copy).status().unwrap();
+    assert!(copied.success());
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(copy);
     command.uid(65534).gid(65534);

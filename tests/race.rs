@@ -4,6 +4,7 @@
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use csp::{Builder, WaitGroup, bounded, go};
 
@@ -22,11 +23,17 @@ impl Shared {
 #[test]
 #[ignore = "a data race: to be run by scripts/sanitizers.sh, which looks for the report"]
 fn two_goroutines_without_a_lock() {
-    let shared = Arc::new(Shared(UnsafeCell::new(0)));
+    let shared = Arc::new((Shared(UnsafeCell::new(0)), AtomicUsize::new(0)));
     let all = WaitGroup::new();
     for name in ["fetch", "store"] {
         let shared = shared.clone();
         go!(name = name, wg = &all, move || {
+            let (shared, running) = &*shared;
+            // Relaxed: they run at once, and nothing orders the one and the other.
+            running.fetch_add(1, Ordering::Relaxed);
+            while running.load(Ordering::Relaxed) < 2 {
+                std::hint::spin_loop();
+            }
             for _ in 0..1_000_000 {
                 shared.count();
             }
