@@ -4,9 +4,10 @@
 #
 #     scripts/sanitizers.sh [address | thread | race]...      all three unless some are named
 #
-# Needs a nightly toolchain, and is skipped where there is none. `thread` builds std too, which needs the component rust-src,
-# and is skipped without it (or with PREBUILT_STD=1): what the locks, channels and thread handles of a std that is not
-# instrumented order, ThreadSanitizer does not see, and it reports races that are none. `race` needs no such std.
+# Needs a nightly toolchain, and is skipped where there is none. `thread` builds std too, which needs the component
+# rust-src, and is skipped without it (or with PREBUILT_STD=1): what the locks, channels and thread handles of a std
+# that is not instrumented order, ThreadSanitizer does not see, and it reports races that are none. `race` needs no
+# such std.
 #
 # What ThreadSanitizer cannot find: races of goroutines that take turns on one worker, since each switch orders what was
 # done before it with what comes after (csp-core/src/tsan.rs). So there are several processors.
@@ -27,7 +28,7 @@ mkdir -p "$targets"
 export GOMAXPROCS=${GOMAXPROCS:-4} RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
 unset CSP_BACKEND
 
-# --- Tests that cannot run so -------------------------------------------------------------------------------------------
+# --- Tests that cannot run so
 # FILE or FILE/TEST, and why. TEST is a part of the name.
 
 skipped_always=(
@@ -45,14 +46,14 @@ skipped_address=(
     "stack/older_machines::run_goroutines: measures the stack by the addresses of locals, as above"
 )
 skipped_thread=(
-    "deadlock: ThreadSanitizer has a thread of its own, which might make a goroutine ready for all that the runtime knows"
-    "identity/c::credentials: setuid signals ThreadSanitizer's thread too, where instrumented code, our handler, may not run"
+    "deadlock: the sanitizer has a thread of its own, and while there is one no deadlock is reported"
+    "identity/c::credentials: setuid's signal reaches the sanitizer's own thread, where our handler may not run"
     "stack/older_machines::change_credentials: as identity/c::credentials"
     "identity/recursive_and_error_checking_mutexes: unlocks a mutex of somebody else's on purpose, which is reported"
     "thread_locals/ten_thousand: has more threads and fibers than the 8,128 that ThreadSanitizer knows"
 )
 
-# --- The work ---------------------------------------------------------------------------------------------------------------
+# --- The work
 
 # build SANITIZER [CARGO ARGUMENT]...: builds tests, and lists their executables.
 build() {

@@ -34,7 +34,8 @@ fn two_goroutines_without_a_lock() {
             while running.load(Ordering::Relaxed) < 2 {
                 std::hint::spin_loop();
             }
-            for _ in 0..1_000_000 {
+            // Few: ThreadSanitizer drops a race when it no longer remembers where the earlier access was made.
+            for _ in 0..1000 {
                 shared.count();
             }
         });
