@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::goroutine::AtEnd;
 use super::worker::Worker;
-use super::{deadlock, leave, native, requeue};
+use super::{leave, native, requeue};
 use crate::context_switch::Commit;
 use crate::slot::Slot;
 
@@ -117,7 +117,6 @@ pub(crate) fn wake_main(worker: &'static Worker) -> AtEnd {
     ///
     /// `worker` is a worker.
     unsafe fn wake(worker: *const ()) {
-        deadlock::unwatch();
         // SAFETY: the caller's promise; workers are never freed.
         unsafe { &*worker.cast::<Worker>() }.wake();
     }
