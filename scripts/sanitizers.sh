@@ -68,6 +68,9 @@ build() {
             flags+=" -Cunsafe-allow-abi-mismatch=sanitizer"
         fi
     fi
+    if [[ $sanitizer == address ]]; then
+        flags+=" --cfg csp_asan"
+    fi
     export RUSTFLAGS=$flags CARGO_TARGET_DIR=$targets/$sanitizer${std:+-std}
     # The example is what the tests of md5all run.
     cargo +nightly build --quiet "${std[@]}" --target "$triple" --example md5all

@@ -48,6 +48,26 @@ fn two_groups_hold_each_others_goroutines() {
 
 /// Go's `TestWaitGroupMisuse`.
 #[test]
+fn nobody_is_counted_out_in_place_of_a_goroutine() {
+    let (wg, gate) = (WaitGroup::new(), csp::channel::bounded::<()>(0));
+    let rx = gate.1;
+    let handle = wg.go(move || rx.recv().unwrap_err());
+    assert_eq!(panic_message(|| wg.done()), "negative WaitGroup counter");
+    drop(gate.0);
+    wg.wait();
+    handle.join().unwrap();
+}
+
+#[test]
+fn a_builder_that_starts_nothing_counts_out() {
+    let wg = WaitGroup::new();
+    let builder = csp::Builder::new().wait_group(&wg);
+    assert_eq!(format!("{wg:?}"), "WaitGroup { count: 1, .. }");
+    drop(builder);
+    wg.wait();
+}
+
+#[test]
 fn a_negative_count_panics() {
     let wg = WaitGroup::new();
     wg.add(1);

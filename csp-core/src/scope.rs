@@ -113,7 +113,7 @@ impl<'scope> Scope<'scope, '_> {
             })
         };
         // The group counts the goroutine out when nothing of it is left, its result included.
-        let at_end = self.shared.wait_group.clone().into_at_end();
+        let at_end = self.shared.wait_group.count_in();
         // SAFETY: `F` and `T` are `Send`. What they borrow outlives `'scope`, and the scope does not end before the
         // goroutine has been counted out.
         let handle = unsafe { builder.spawn_unchecked(run, Some(at_end), location) }?;

@@ -150,7 +150,8 @@ pub struct Builder {
     name: Option<Arc<str>>,
     stack_size: Option<usize>,
     locked: bool,
-    wait_group: Option<WaitGroup>,
+    /// Counts it out of the wait group that it was counted in.
+    at_end: Option<AtEnd>,
     pub(crate) is_main: bool,
     pub(crate) slot: Option<&'static Slot>,
 }
@@ -182,10 +183,10 @@ impl Builder {
         self
     }
 
-    /// Counts the goroutine in `wait_group` now, and out when it has ended, also by a panic or by
+    /// Counts the goroutine in `wait_group` now, and out when it has ended, or is not started, also by a panic or by
     /// [`goexit`](crate::goexit).
     pub fn wait_group(mut self, wait_group: &WaitGroup) -> Self {
-        self.wait_group = Some(wait_group.clone());
+        self.at_end = Some(wait_group.count_in());
         self
     }
 
@@ -222,7 +223,7 @@ impl Builder {
             Some(bytes) => pool::class_for(bytes)?,
             None => sched::default_class(),
         };
-        let at_end = at_end.or_else(|| self.wait_group.map(WaitGroup::into_at_end));
+        let at_end = at_end.or(self.at_end);
         let description = Description {
             id: sched::new_id(),
             name: self.name,

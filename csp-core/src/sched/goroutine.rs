@@ -1,5 +1,6 @@
 //! A goroutine as the scheduler sees it: what to run, and the record that it and its handle share.
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
 use super::park::{FIRST_OUTCOME, Parker, Ticket, Wait, WaitReason, park};
+use super::record;
 use crate::slot::Slot;
 
 /// Something for a processor to run: a suspended goroutine, which is its slot, or one that has not started, which is its
@@ -149,6 +151,11 @@ pub(crate) struct AtEnd {
     arg: *const (),
 }
 
+// SAFETY: promised to `new`.
+unsafe impl Send for AtEnd {}
+// SAFETY: there is nothing to be done with a shared one.
+unsafe impl Sync for AtEnd {}
+
 impl AtEnd {
     /// # Safety
     ///
@@ -182,7 +189,7 @@ impl TaskRef {
     /// `F` and `T` may be sent to another thread. What `F` borrows outlives the run of the goroutine.
     pub(crate) unsafe fn new<F: FnOnce() -> T, T>(description: Description, function: F) -> (TaskRef, TaskRef) {
         let Description { id, name, class, locked, is_main, slot, started_at, at_end } = description;
-        let cell = Box::new(TaskCell::<F, T> {
+        let cell = TaskCell::<F, T> {
             packet: Packet {
                 task: Task {
                     vtable: &VTable { run: run::<F, T>, drop: drop_cell::<F, T> },
@@ -202,10 +209,12 @@ impl TaskRef {
                 end: UnsafeCell::new(None),
             },
             function: UnsafeCell::new(Some(function)),
-        });
-        // SAFETY: a box is not null.
-        let task = unsafe { NonNull::new_unchecked(Box::into_raw(cell)) }.cast::<Task>();
-        (TaskRef(task), TaskRef(task))
+        };
+        const { assert!(align_of::<Task>() > 1, "`Runnable` uses the lowest bit") };
+        let place = record::allocate(Layout::new::<TaskCell<F, T>>()).cast::<TaskCell<F, T>>();
+        // SAFETY: fresh memory of that layout.
+        unsafe { place.write(cell) };
+        (TaskRef(place.cast()), TaskRef(place.cast()))
     }
 
     #[inline(always)]
@@ -347,36 +356,43 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Task>) {
     if cell.packet.task.references.load(Ordering::Acquire) == 1 {
         // What the result does on being dropped is the goroutine's doing still, and stops here as well.
         contain(|| drop(end));
+        forget_task();
+        // SAFETY: the last reference, and no handle that could make another. What is left in the cell are ours: the name.
+        unsafe { drop_cell::<F, T>(task) };
     } else {
         // SAFETY: the handle reads it after the announcement that follows.
         unsafe { *cell.packet.end.get() = Some(end) };
-    }
-    // AcqRel: pairs with `commit` in `wait` (the joiner is complete), and with `has_ended` (the end is written).
-    let joiner = cell.packet.task.joiner.swap(ENDED, Ordering::AcqRel);
-    if !joiner.is_null() {
-        // SAFETY: its owner is parked until we make it ready.
-        let (parker, ticket) = unsafe { ((*joiner).parker, (*joiner).ticket) };
-        parker.claim_sole(ticket, FIRST_OUTCOME);
-        parker.ready();
-    }
-    // From here on the task may be freed: nobody is to find it through the slot.
-    if let Some(slot) = Slot::current() {
-        slot.task.store(ptr::null_mut(), Ordering::Relaxed);
-    }
-    // As in the drop of a `TaskRef`, but that a result which the handle left behind is dropped first.
-    if cell.packet.task.references.fetch_sub(1, Ordering::Release) == 1 {
-        // For ThreadSanitizer, as in that drop.
-        #[cfg(csp_tsan)]
-        cell.packet.task.references.load(Ordering::Acquire);
-        fence(Ordering::Acquire);
-        // SAFETY: the last reference.
-        let end = unsafe { (*cell.packet.end.get()).take() };
-        contain(|| drop(end));
-        // SAFETY: as above. What is left in the cell are ours: the name.
-        unsafe { drop_cell::<F, T>(task) };
+        // AcqRel: pairs with `commit` in `wait` (the joiner is complete), and with `has_ended` (the end is written).
+        let joiner = cell.packet.task.joiner.swap(ENDED, Ordering::AcqRel);
+        if !joiner.is_null() {
+            // SAFETY: its owner is parked until we make it ready.
+            let (parker, ticket) = unsafe { ((*joiner).parker, (*joiner).ticket) };
+            parker.claim_sole(ticket, FIRST_OUTCOME);
+            parker.ready();
+        }
+        forget_task();
+        // As in the drop of a `TaskRef`, but that a result which the handle left behind is dropped first.
+        if cell.packet.task.references.fetch_sub(1, Ordering::Release) == 1 {
+            // For ThreadSanitizer, as in that drop.
+            #[cfg(csp_tsan)]
+            cell.packet.task.references.load(Ordering::Acquire);
+            fence(Ordering::Acquire);
+            // SAFETY: the last reference.
+            let end = unsafe { (*cell.packet.end.get()).take() };
+            contain(|| drop(end));
+            // SAFETY: as above.
+            unsafe { drop_cell::<F, T>(task) };
+        }
     }
     // Last of all: a scope may end with it, and what the result borrowed may go.
     contain(|| drop(at_end));
+}
+
+/// The task of the calling goroutine may be freed from now on: nobody is to find it through the slot.
+fn forget_task() {
+    if let Some(slot) = Slot::current() {
+        slot.task.store(ptr::null_mut(), Ordering::Relaxed);
+    }
 }
 
 /// Calls `f`; a panic in it is reported by the hook and goes no further.
@@ -392,7 +408,15 @@ fn contain(f: impl FnOnce()) {
 ///
 /// `task` heads a `TaskCell<F, T>` that nobody refers to any more.
 unsafe fn drop_cell<F, T>(task: NonNull<Task>) {
-    // SAFETY: made by `Box` in `TaskRef::new`. A panic in the drop of a result that nobody took would be one in the
-    // middle of somebody else's code: it goes to the one who dropped the handle.
-    drop(unsafe { Box::from_raw(task.cast::<TaskCell<F, T>>().as_ptr()) });
+    struct Memory(NonNull<u8>, Layout);
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            // SAFETY: from `TaskRef::new`, with this layout; what was there has been dropped.
+            unsafe { record::free(self.0, self.1) };
+        }
+    }
+    let _memory = Memory(task.cast(), Layout::new::<TaskCell<F, T>>());
+    // SAFETY: written by `TaskRef::new`, and nobody refers to it. A panic in the drop of a result that nobody took would
+    // be one in the middle of somebody else's code: it goes to the one who dropped the handle.
+    unsafe { task.cast::<TaskCell<F, T>>().drop_in_place() };
 }

@@ -35,6 +35,7 @@ pub(crate) mod idle;
 pub(crate) mod os_thread;
 pub(crate) mod park;
 pub(crate) mod processor;
+pub(crate) mod record;
 pub(crate) mod run_queue;
 pub(crate) mod sysmon;
 pub(crate) mod worker;
@@ -736,6 +737,14 @@ fn stop_searching(worker: &'static Worker) {
     }
 }
 
+/// What a searcher remembers of a victim's *next* place, to tell what waits there from what its owner is about to run.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    index: usize,
+    tick: u32,
+    next: bool,
+}
+
 /// Looks for something to take from other processors, for a while.
 fn search(own: &'static Processor) -> Option<Runnable> {
     let procs = PROCS_MADE.load(Ordering::Acquire);
@@ -744,9 +753,10 @@ fn search(own: &'static Processor) -> Option<Runnable> {
     }
     let start = Instant::now();
     let patient = procs <= available_parallelism();
-    let mut seen: [(u32, bool); 8] = [(0, false); 8];
+    let mut seen = [Seen::default(); 64];
     loop {
         let elapsed = start.elapsed();
+        let waited = elapsed >= NEXT_PATIENCE;
         let offset = own.random() as usize;
         for i in 0..procs {
             let index = (i + offset) % procs;
@@ -759,22 +769,25 @@ fn search(own: &'static Processor) -> Option<Runnable> {
                 return Some(runnable);
             }
             // The next place: theirs, unless they have not come to it for a while.
-            let Some(seen) = seen.get_mut(index) else { continue };
+            let seen = &mut seen[index % 64];
+            if seen.index != index {
+                *seen = Seen { index, ..Seen::default() };
+            }
             if victim.has_next() {
                 let tick = victim.tick();
-                if !seen.1 || seen.0 != tick {
-                    if seen.1 {
+                if !seen.next || seen.tick != tick {
+                    if seen.next {
                         victim.judge_next(false);
                     }
-                    *seen = (tick, true);
-                } else if elapsed >= NEXT_PATIENCE
+                    (seen.tick, seen.next) = (tick, true);
+                } else if waited
                     && let Some(worker) = victim.worker()
                     && let Some(Some(runnable)) = worker.while_frozen(victim, || victim.take_next())
                 {
                     victim.judge_next(true);
                     return Some(runnable);
                 }
-            } else if std::mem::take(&mut seen.1) {
+            } else if std::mem::take(&mut seen.next) {
                 victim.judge_next(false);
             }
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 
 use super::deque::{CAPACITY, Deque};
 use super::goroutine::Runnable;
+use super::record::Records;
 use super::run_queue::RunQueue;
 use super::worker::Worker;
 use crate::slot::Slot;
@@ -42,6 +43,8 @@ pub(crate) struct Processor {
     random: Cell<u32>,
     /// Free slots of the usual class. Used by the owner.
     slots: UnsafeCell<Vec<&'static Slot>>,
+    /// Memory for goroutines to be. Used by the owner.
+    pub(crate) records: Records,
     /// Goroutines that wait for room in `fresh` to start others, the last one first. Used by the owner.
     spawners: UnsafeCell<Vec<&'static Slot>>,
     /// How many they are. Written by the owner.
@@ -52,7 +55,7 @@ pub(crate) struct Processor {
     pub(crate) fresh: Deque,
 }
 
-// SAFETY: the `Cell`s, `slots`, and plain stores to the rest belong to the owner: the worker that holds the processor,
+// SAFETY: the `Cell`s, `records`, `slots`, and plain stores to the rest belong to the owner: the worker that holds the processor,
 // in runtime code, or whoever took it from one. Changing hands goes through locks.
 unsafe impl Sync for Processor {}
 // SAFETY: as above.
@@ -74,6 +77,7 @@ impl Processor {
             ids: Cell::new((0, 0)),
             random: Cell::new(0x9e37_79b9u32.wrapping_mul(index as u32 + 1) | 1),
             slots: UnsafeCell::new(Vec::with_capacity(KEPT_SLOTS)),
+            records: Records::new(),
             spawners: UnsafeCell::new(Vec::new()),
             spawners_len: AtomicUsize::new(0),
             starving: AtomicBool::new(false),
