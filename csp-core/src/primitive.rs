@@ -35,6 +35,32 @@ mod imp {
 
 pub(crate) use imp::{atomic, hint, thread};
 
+#[cfg(not(csp_loom))]
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+#[cfg(csp_loom)]
+pub(crate) use loom::sync::MutexGuard;
+
+/// Loom's mutex with `parking_lot`'s interface.
+#[cfg(csp_loom)]
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+#[cfg(csp_loom)]
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("nobody panics under a lock")
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
+    }
+}
+
 /// A place where one OS thread sleeps until another one lets it go: a binary semaphore.
 ///
 /// `notify` before `wait` is remembered once. Everything before `notify` happens before the `wait` that it ends.

@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::park::WaitReason;
-use super::{GLOBAL_LEN, idle, sysmon};
+use super::{GLOBAL_LEN, idle, next_deadline, sysmon};
 use crate::slot::pool;
-use crate::time::timer;
 
 static WATCHED: AtomicBool = AtomicBool::new(false);
 /// The main goroutine has ended by `goexit`.
@@ -47,7 +46,7 @@ impl Watch {
 
     /// Every processor is idle: reports deadlock if it is one. Returns when to look again at the latest.
     pub(crate) fn look(&mut self) -> Option<Duration> {
-        if !WATCHED.load(Ordering::Relaxed) || timer::next_deadline().is_some() {
+        if !WATCHED.load(Ordering::Relaxed) || next_deadline().is_some() {
             self.pause = FIRST_PAUSE;
             return None;
         }

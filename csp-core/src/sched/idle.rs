@@ -1,27 +1,23 @@
 //! Idle processors and sleeping workers.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::goroutine::Runnable;
 use super::processor::Processor;
+use super::sleepers::Sleepers;
 use super::worker::Worker;
 use super::{
-    PROCS, SEARCHING, any_work, barrier, give_away_queues, inject_quietly, lower_searching, processors,
+    PROCS, any_work, barrier, give_away_queues, inject_quietly, lower_searching, next_deadline, processors,
     start_searching, sysmon,
 };
 use crate::panic::report;
 use crate::slot::Slot;
-use crate::time::timer;
 
 struct Idle {
-    /// Processors that nobody holds.
-    processors: Vec<&'static Processor>,
-    /// Workers that sleep and have no processor.
-    workers: Vec<&'static Worker>,
     /// Records of threads that have ended.
     spare: Vec<&'static Worker>,
     /// How many worker threads there are, and may be.
@@ -33,17 +29,13 @@ struct Idle {
     starved: Vec<Runnable>,
 }
 
-static IDLE: Mutex<Idle> = Mutex::new(Idle {
-    processors: Vec::new(),
-    workers: Vec::new(),
-    spare: Vec::new(),
-    threads: 0,
-    max_threads: 10_000,
-    timekeeper: None,
-    starved: Vec::new(),
-});
-/// How many processors are idle. Written under the lock.
-static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+static IDLE: Mutex<Idle> =
+    Mutex::new(Idle { spare: Vec::new(), threads: 0, max_threads: 10_000, timekeeper: None, starved: Vec::new() });
+#[cfg(not(csp_loom))]
+pub(crate) static SLEEPERS: Sleepers<&'static Worker, &'static Processor> = Sleepers::new();
+#[cfg(csp_loom)]
+pub(crate) static SLEEPERS: std::sync::LazyLock<Sleepers<&'static Worker, &'static Processor>> =
+    std::sync::LazyLock::new(Sleepers::new);
 
 pub(crate) fn set_max_threads(max: usize) {
     IDLE.lock().max_threads = max;
@@ -57,43 +49,25 @@ pub(crate) fn threads() -> usize {
 /// Whether a processor is idle.
 #[inline(always)]
 pub(crate) fn any_processor() -> bool {
-    PROCESSORS.load(Ordering::Relaxed) != 0
+    SLEEPERS.idle() != 0
 }
 
-/// Whether fewer processors are at work than there are CPUs. Another one would take its time from them; if those at work
-/// are blocked instead, sysmon wakes one.
+/// How many idle processors are of no use, because as many are at work as there are CPUs: another one would take its time
+/// from them. If those at work are blocked instead, sysmon wakes one.
+#[inline(always)]
+pub(crate) fn spare_processors() -> usize {
+    PROCS.load(Ordering::Relaxed).saturating_sub(super::available_parallelism())
+}
+
+/// Whether a worker could be woken to some purpose.
 #[inline(always)]
 pub(crate) fn worth_waking() -> bool {
-    let spare = PROCS.load(Ordering::Relaxed).saturating_sub(super::available_parallelism());
-    PROCESSORS.load(Ordering::Relaxed) > spare
+    SLEEPERS.idle() > spare_processors()
 }
 
 /// Whether every processor is idle.
 pub(crate) fn all_processors() -> bool {
-    PROCESSORS.load(Ordering::SeqCst) == PROCS.load(Ordering::SeqCst) && processors().all(|p| p.worker().is_none())
-}
-
-impl Idle {
-    fn take_processor(&mut self) -> Option<&'static Processor> {
-        let processor = self.processors.pop();
-        PROCESSORS.store(self.processors.len(), Ordering::SeqCst);
-        processor
-    }
-
-    fn put_processor(&mut self, processor: &'static Processor) {
-        if processor.index < PROCS.load(Ordering::Relaxed) {
-            self.processors.push(processor);
-            PROCESSORS.store(self.processors.len(), Ordering::SeqCst);
-        } else {
-            processor.set_retired(true);
-        }
-    }
-
-    /// Takes a worker off the list of sleepers, if nobody has done so to wake it.
-    fn unlist(&mut self, worker: &'static Worker) -> bool {
-        let at = self.workers.iter().rposition(|w| std::ptr::eq(*w, worker));
-        at.map(|at| self.workers.swap_remove(at)).is_some()
-    }
+    SLEEPERS.idle_in_order() == PROCS.load(Ordering::SeqCst) && processors().all(|p| p.worker().is_none())
 }
 
 /// Takes an idle processor.
@@ -101,49 +75,51 @@ pub(crate) fn take_processor() -> Option<&'static Processor> {
     if !any_processor() {
         return None;
     }
-    let processor = IDLE.lock().take_processor();
+    let processor = SLEEPERS.take_processor();
     if processor.is_some() {
         sysmon::rouse();
     }
     processor
 }
 
+/// Whether there are too many processors for this one to be held or idle; it is marked then. Under the lock of the idle.
+fn retire(processor: &&'static Processor) -> bool {
+    let retired = processor.index >= PROCS.load(Ordering::Relaxed);
+    if retired {
+        processor.set_retired(true);
+    }
+    retired
+}
+
 /// Gives up a processor that nobody is to have now.
 pub(crate) fn put_processor(processor: &'static Processor) {
-    IDLE.lock().put_processor(processor);
+    SLEEPERS.put_processor(processor, retire);
 }
 
 /// The number of processors has changed from `old` to `new`; below `made` they existed before.
 pub(crate) fn change(old: usize, new: usize, made: usize) {
-    let mut idle = IDLE.lock();
-    let held = std::mem::take(&mut idle.processors);
-    for processor in held {
-        idle.put_processor(processor);
-    }
-    for processor in processors().filter(|p| (old..new).contains(&p.index)) {
-        // One that was retired, but is still held, is simply kept.
-        if processor.index >= made || processor.is_retired() {
-            processor.set_retired(false);
-            idle.put_processor(processor);
+    SLEEPERS.change(|idle| {
+        idle.retain(|processor| !retire(processor));
+        for processor in processors().filter(|p| (old..new).contains(&p.index)) {
+            // One that was retired, but is still held, is simply kept.
+            if processor.index >= made || processor.is_retired() {
+                processor.set_retired(false);
+                idle.push(processor);
+            }
         }
-    }
-    PROCESSORS.store(idle.processors.len(), Ordering::SeqCst);
+    });
 }
 
 /// Gives a processor to a sleeping worker, or a new one. If there can be none, the processor becomes idle (`false`).
 pub(crate) fn start_worker(processor: &'static Processor, searching: bool) -> bool {
-    start(IDLE.lock(), processor, searching)
-}
-
-fn start(mut idle: MutexGuard<'_, Idle>, processor: &'static Processor, searching: bool) -> bool {
-    if let Some(worker) = idle.workers.pop() {
-        drop(idle);
+    if let Some(worker) = SLEEPERS.take_worker() {
         worker.searching.set(searching);
         worker.set_processor(Some(processor));
         worker.wake();
         sysmon::rouse();
         return true;
     }
+    let mut idle = IDLE.lock();
     if idle.threads >= idle.max_threads {
         let max = idle.max_threads;
         drop(idle);
@@ -194,8 +170,8 @@ pub(crate) fn create_thread(worker: &'static Worker) -> bool {
     let mut idle = IDLE.lock();
     idle.threads -= 1;
     idle.spare.push(worker);
-    idle.put_processor(processor);
     drop(idle);
+    put_processor(processor);
     static TOLD: Once = Once::new();
     TOLD.call_once(|| report(&format!("csp: cannot make another worker thread, will go on trying: {error}\n")));
     false
@@ -209,7 +185,7 @@ pub(crate) fn hand_off(processor: &'static Processor) {
         start_worker(processor, false);
         return;
     }
-    IDLE.lock().put_processor(processor);
+    put_processor(processor);
     // Pairs with the light barrier in `notify_work`.
     barrier::heavy();
     if any_work() {
@@ -221,17 +197,8 @@ pub(crate) fn hand_off(processor: &'static Processor) {
 pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
     worker.set_processor(None);
     // Once it is listed, it is for the one who wakes it to say whether it searches.
-    let searching = worker.searching.replace(false);
-    {
-        let mut idle = IDLE.lock();
-        idle.put_processor(processor);
-        idle.workers.push(worker);
-    }
-    if searching {
-        SEARCHING.fetch_sub(1, Ordering::SeqCst);
-    }
-    // Pairs with the light barrier in `notify_work`: either that one sees us idle, or we see its work.
-    barrier::heavy();
+    let searched = worker.searching.replace(false);
+    SLEEPERS.lie_down(worker, processor, searched, retire);
     if any_work() && take_back(worker) {
         start_searching(worker);
         return;
@@ -241,19 +208,14 @@ pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
 
 /// Stops being idle, if a processor still is and nobody has woken the worker.
 fn take_back(worker: &'static Worker) -> bool {
-    let mut idle = IDLE.lock();
-    if idle.processors.is_empty() || !idle.unlist(worker) {
-        return false;
-    }
-    let processor = idle.take_processor();
-    drop(idle);
-    worker.set_processor(processor);
+    let Some(processor) = SLEEPERS.take_back(&worker) else { return false };
+    worker.set_processor(Some(processor));
     sysmon::rouse();
     true
 }
 
 fn mind_timers_and_sleep(worker: &'static Worker) {
-    let Some(deadline) = timer::next_deadline() else { return worker.sleep() };
+    let Some(deadline) = next_deadline() else { return worker.sleep() };
     {
         // One of the sleepers minds the timers: the one that knows of the earliest.
         let mut idle = IDLE.lock();
@@ -279,16 +241,13 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
 /// Sleeps until somebody brings a processor, unless one is idle.
 pub(crate) fn sleep_without_processor(worker: &'static Worker) {
     lower_searching(worker);
-    let mut idle = IDLE.lock();
-    if let Some(processor) = idle.take_processor() {
-        drop(idle);
-        worker.set_processor(Some(processor));
-        sysmon::rouse();
-        return;
+    match SLEEPERS.take_processor_or_lie_down(worker) {
+        Some(processor) => {
+            worker.set_processor(Some(processor));
+            sysmon::rouse();
+        }
+        None => worker.sleep(),
     }
-    idle.workers.push(worker);
-    drop(idle);
-    worker.sleep();
 }
 
 /// Keeps a goroutine for which there is no slot until sysmon tries again.

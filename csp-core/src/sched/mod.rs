@@ -21,22 +21,21 @@
 //! # Sleeping and waking
 //!
 //! Waking an OS thread is expensive, so at most one worker *searches* at a time, and work that appears while there is a
-//! searcher wakes nobody: the searcher will find it, and when it has found something it wakes the next.
-//!
-//! No wake-up is lost. The one who queues work: store the work; light barrier; load "an idle processor, no searcher?",
-//! and if so wake one. The one who goes idle: store "processor idle, not searching"; heavy barrier; look at all queues
-//! once more. One of the two sees the other's store.
+//! searcher wakes nobody: the searcher will find it, and when it has found something it wakes the next. Why no wake-up is
+//! lost stands in [`sleepers`].
 
 pub(crate) mod barrier;
 pub(crate) mod deadlock;
 pub(crate) mod deque;
 pub(crate) mod goroutine;
+pub(crate) mod hold;
 pub(crate) mod idle;
 pub(crate) mod os_thread;
 pub(crate) mod park;
 pub(crate) mod processor;
 pub(crate) mod record;
 pub(crate) mod run_queue;
+pub(crate) mod sleepers;
 pub(crate) mod sysmon;
 pub(crate) mod worker;
 
@@ -51,8 +50,10 @@ use parking_lot::Mutex;
 use crate::context_switch::{self, Commit, Execution};
 use crate::slot::{Slot, pool};
 use crate::stack;
-use crate::time::timer;
+use crate::time::timer::{self, Timers};
 use goroutine::{Runnable, TaskRef, Work};
+use idle::SLEEPERS;
+use park::{Parker, Ticket};
 use processor::Processor;
 use worker::Worker;
 
@@ -70,7 +71,6 @@ static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCS] = [const { AtomicPtr::new(s
 static PROCS: AtomicUsize = AtomicUsize::new(0);
 /// How many were ever made: those above `PROCS` may still be held.
 static PROCS_MADE: AtomicUsize = AtomicUsize::new(0);
-static SEARCHING: AtomicUsize = AtomicUsize::new(0);
 static GLOBAL: Mutex<VecDeque<Runnable>> = Mutex::new(VecDeque::new());
 static GLOBAL_LEN: AtomicUsize = AtomicUsize::new(0);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -78,6 +78,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static BALANCE: AtomicI64 = AtomicI64::new(0);
 /// Workers that run a goroutine without holding a processor.
 static DETACHED: AtomicUsize = AtomicUsize::new(0);
+/// The timers of goroutines that wait since they ran without a processor.
+static STRAY_TIMERS: Timers = Timers::new();
 static DEFAULT_CLASS: AtomicU8 = AtomicU8::new(pool::class_of_stride(stack::DEFAULT_STRIDE));
 
 thread_local! {
@@ -337,6 +339,7 @@ fn ready_on(processor: &'static Processor, runnable: Runnable) {
 fn notify_next(processor: &'static Processor) {
     processor.hear_judgement();
     if processor.has_queued() || processor.next_wants_searcher() {
+        processor.next_called_at.store(processor.tick(), Ordering::Relaxed);
         notify_work();
     }
 }
@@ -490,6 +493,33 @@ fn attached(worker: &Worker) {
     }
 }
 
+// --- Timers --------------------------------------------------------------------------------------------------------
+
+/// Ends the wait `ticket` of `parker` at `deadline`, unless it has ended by then. For commits.
+pub(crate) fn arm_timer(deadline: Instant, parker: &'static Parker, ticket: Ticket) {
+    let entered = enter();
+    let processor = entered.as_ref().and_then(|e| e.processor);
+    processor.map_or(&STRAY_TIMERS, |p| &p.timers).arm(deadline, parker, ticket);
+}
+
+/// Ends the waits whose time has come.
+#[inline]
+fn run_timers_of(timers: &Timers) {
+    if timers.next() != timer::NEVER {
+        timers.run_due();
+    }
+}
+
+/// All heaps.
+fn all_timers() -> impl Iterator<Item = &'static Timers> {
+    processors().map(|p| &p.timers).chain([&STRAY_TIMERS])
+}
+
+/// When the earliest timer is due, if there is any.
+pub(crate) fn next_deadline() -> Option<Instant> {
+    timer::instant(all_timers().map(Timers::next).min()?)
+}
+
 // --- Picking -------------------------------------------------------------------------------------------------------
 
 /// The next goroutine of the processor's own, if there is one. Begins a time slice.
@@ -524,7 +554,8 @@ fn pick_for_fairness(processor: &'static Processor, tick: u32) -> Option<Runnabl
     }
     match tick / (GLOBAL_TICKS / 4) % 4 {
         0 => {
-            timer::poll();
+            run_timers_of(&processor.timers);
+            run_timers_of(&STRAY_TIMERS);
             pick_global(processor)
         }
         1 => processor.ready.pop(),
@@ -569,6 +600,7 @@ fn give_away_queues(processor: &'static Processor) {
     }
     GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
     drop(global);
+    processor.timers.move_to(&STRAY_TIMERS);
     processor.give_back_slots();
 }
 
@@ -696,21 +728,26 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         }
         return None;
     }
-    timer::poll();
+    run_timers_of(&processor.timers);
+    run_timers_of(&STRAY_TIMERS);
     if let Some(runnable) = pick(worker, processor).or_else(|| pick_global(processor)) {
         return Some(runnable);
     }
-    if (worker.searching.get() || start_searching(worker))
-        && let Some(runnable) = search(processor)
-    {
-        return Some(runnable);
+    if worker.searching.get() || start_searching(worker) {
+        if let Some(runnable) = search(processor) {
+            return Some(runnable);
+        }
+        // Timers of others whose time had come.
+        if processor.has_any() {
+            return None;
+        }
     }
     idle::sleep(worker, processor);
     None
 }
 
 fn start_searching(worker: &Worker) -> bool {
-    let started = SEARCHING.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    let started = SLEEPERS.start_searching();
     worker.searching.set(started);
     started
 }
@@ -719,8 +756,8 @@ fn start_searching(worker: &Worker) -> bool {
 fn lower_searching(worker: &'static Worker) -> bool {
     let searched = worker.searching.replace(false);
     if searched {
-        SEARCHING.fetch_sub(1, Ordering::SeqCst);
-        // Pairs with the light barrier in `notify_work`.
+        SLEEPERS.stop_searching();
+        // Pairs with the light barrier in `Sleepers::notify`.
         barrier::heavy();
         if any_work() {
             notify_work();
@@ -732,7 +769,7 @@ fn lower_searching(worker: &'static Worker) -> bool {
 /// The searcher has found something: if there may be more, another one is to look for it.
 fn stop_searching(worker: &'static Worker) {
     if worker.searching.replace(false) {
-        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+        SLEEPERS.stop_searching();
         notify_work();
     }
 }
@@ -754,8 +791,10 @@ fn search(own: &'static Processor) -> Option<Runnable> {
     let start = Instant::now();
     let patient = procs <= available_parallelism();
     let mut seen = [Seen::default(); 64];
+    let start_of_clock = timer::since_start(start);
     loop {
         let elapsed = start.elapsed();
+        let now = start_of_clock + elapsed.as_nanos() as u64;
         let waited = elapsed >= NEXT_PATIENCE;
         let offset = own.random() as usize;
         for i in 0..procs {
@@ -768,6 +807,12 @@ fn search(own: &'static Processor) -> Option<Runnable> {
             if let Some(runnable) = steal(victim, own) {
                 return Some(runnable);
             }
+            if victim.timers.next() <= now {
+                victim.timers.run_due();
+                if own.has_any() {
+                    return None;
+                }
+            }
             // The next place: theirs, unless they have not come to it for a while.
             let seen = &mut seen[index % 64];
             if seen.index != index {
@@ -775,12 +820,13 @@ fn search(own: &'static Processor) -> Option<Runnable> {
             }
             if victim.has_next() {
                 let tick = victim.tick();
-                if !seen.next || seen.tick != tick {
+                let called = victim.next_called_at.load(Ordering::Relaxed) == tick;
+                if !called && (!seen.next || seen.tick != tick) {
                     if seen.next {
                         victim.judge_next(false);
                     }
                     (seen.tick, seen.next) = (tick, true);
-                } else if waited
+                } else if (waited || called)
                     && let Some(worker) = victim.worker()
                     && let Some(Some(runnable)) = worker.while_frozen(victim, || victim.take_next())
                 {
@@ -823,21 +869,22 @@ fn steal(victim: &'static Processor, own: &'static Processor) -> Option<Runnable
 /// Work was queued where others can take it: wakes a worker if there is an idle processor and nobody searches.
 #[inline(always)]
 fn notify_work() {
-    // Pairs with the heavy barrier in `idle::sleep`.
-    barrier::light();
-    if idle::worth_waking() && SEARCHING.load(Ordering::Relaxed) == 0 {
-        wake_searcher();
+    if let Some(processor) = SLEEPERS.notify(idle::spare_processors()) {
+        start_searcher(processor);
+    }
+}
+
+/// Has a worker search, if nobody does and there is an idle processor.
+fn wake_searcher() {
+    if let Some(processor) = SLEEPERS.take_for_search() {
+        start_searcher(processor);
     }
 }
 
 #[cold]
-fn wake_searcher() {
-    if SEARCHING.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-        return;
-    }
-    let started = idle::take_processor().is_some_and(|p| idle::start_worker(p, true));
-    if !started {
-        SEARCHING.fetch_sub(1, Ordering::SeqCst);
+fn start_searcher(processor: &'static Processor) {
+    if !idle::start_worker(processor, true) {
+        SLEEPERS.stop_searching();
     }
 }
 

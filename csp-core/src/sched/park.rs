@@ -34,7 +34,6 @@ use crate::context_switch::Commit;
 use crate::primitive::Baton;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::slot::Slot;
-use crate::time::timer;
 
 /// The outcome of a wait that its deadline ended.
 pub(crate) const TIMED_OUT: u32 = 1;
@@ -251,7 +250,7 @@ unsafe fn arm_and_commit(timed: *mut ()) {
     // SAFETY: the promise of `park`'s caller.
     unsafe { commit(arg) };
     // Not under the locks that `commit` releases: the heap may grow. If the wait has ended by now, the entry is a stale one.
-    timer::arm(deadline, parker, ticket);
+    super::arm_timer(deadline, parker, ticket);
 }
 
 impl Parker {

@@ -11,6 +11,7 @@ use super::run_queue::RunQueue;
 use super::worker::Worker;
 use crate::slot::Slot;
 use crate::slot::pool;
+use crate::time::timer::Timers;
 
 /// How many slots of the usual size a processor keeps.
 const KEPT_SLOTS: usize = 64;
@@ -33,6 +34,9 @@ pub(crate) struct Processor {
     /// How often a searcher may still be spared for a goroutine in `next`: it ran here soon each time they came.
     next_credit: Cell<u32>,
     next_refill: Cell<u32>,
+    /// The count of picks when a searcher was last called for the goroutine in `next`: if it still stands when one comes,
+    /// that goroutine has waited for as long as it takes to wake a thread. Written by the owner.
+    pub(crate) next_called_at: AtomicU32,
     /// What a searcher found about the goroutine in `next`: 0 nothing, 1 it had to be stolen, 2 it ran here by itself.
     next_hint: AtomicU32,
     /// Goroutines started here, and ended here. Written by the owner.
@@ -53,6 +57,8 @@ pub(crate) struct Processor {
     starving: AtomicBool,
     pub(crate) ready: RunQueue,
     pub(crate) fresh: Deque,
+    /// The deadlines of those who wait since they ran here.
+    pub(crate) timers: Timers,
 }
 
 // SAFETY: the `Cell`s, `records`, `slots`, and plain stores to the rest belong to the owner: the worker that holds the processor,
@@ -71,6 +77,7 @@ impl Processor {
             next: AtomicUsize::new(0),
             next_credit: Cell::new(0),
             next_refill: Cell::new(0),
+            next_called_at: AtomicU32::new(0),
             next_hint: AtomicU32::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -83,6 +90,7 @@ impl Processor {
             starving: AtomicBool::new(false),
             ready: RunQueue::new(),
             fresh: Deque::new(),
+            timers: Timers::new(),
         }))
     }
 

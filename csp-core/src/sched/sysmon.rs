@@ -11,7 +11,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::processor::Processor;
 use super::worker::Worker;
-use super::{DETACHED, GLOBAL_LEN, any_work, deadlock, detached, idle, processors, wake_searcher};
+use super::{
+    DETACHED, GLOBAL_LEN, all_timers, any_work, deadlock, detached, idle, next_deadline, processors, run_timers_of,
+    wake_searcher,
+};
 use crate::slot::pool;
 use crate::time::timer;
 
@@ -89,10 +92,10 @@ fn run() {
         for worker in requests {
             let searching = worker.searching.get();
             if !idle::create_thread(worker) && searching {
-                super::SEARCHING.fetch_sub(1, Ordering::SeqCst);
+                idle::SLEEPERS.stop_searching();
             }
         }
-        timer::poll();
+        all_timers().for_each(run_timers_of);
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(16) && idle::retry_starved() != 0 {
             starved_rounds += 1;
@@ -112,14 +115,14 @@ fn run() {
         let starved = idle::starved() != 0;
         if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
             let again = deadlock.look();
-            let timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));
+            let timer = next_deadline().map(|d| d.saturating_duration_since(now));
             let starved = starved.then_some(PERIOD);
             // What ran last has left stacks, whose memory is still to be given back.
             let trim = untrimmed.then_some(TRIM_PERIOD);
             sleep([again, timer, starved, trim].into_iter().flatten().min());
             idle_looks = 0;
         } else {
-            let until_timer = timer::next_deadline().map(|d| d.saturating_duration_since(now));
+            let until_timer = next_deadline().map(|d| d.saturating_duration_since(now));
             let pause = until_timer.map_or(PERIOD, |t| t.clamp(Duration::from_micros(100), PERIOD));
             let mut requests = REQUESTS.lock();
             if requests.is_empty() {
@@ -192,7 +195,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
 
 /// Whether anybody could use the processor.
 fn wanted(processor: &Processor) -> bool {
-    let others = GLOBAL_LEN.load(Ordering::Relaxed) != 0 || timer::next_deadline().is_some();
+    let others = GLOBAL_LEN.load(Ordering::Relaxed) != 0 || next_deadline().is_some();
     processor.has_any() || (others && !idle::any_processor())
 }
 

@@ -4,18 +4,7 @@
 //! without telling anybody, so the processor can be taken from the worker behind its back: by sysmon, when the goroutine
 //! has not come back for a time slice, and for an instant by a thief that takes from the *next* place.
 //!
-//! # Taking a processor
-//!
-//! What a processor owns is touched without atomic read-modify-writes, by runtime code on its worker. Whoever wants to
-//! take it must know that no such code is running. It is a store-load race in the manner of Dekker:
-//!
-//! - runtime code: store `in_runtime = true`; light barrier; load `lost`.
-//! - the taker, under the `freeze` lock: store `lost = true`; heavy barrier; load `in_runtime`.
-//!
-//! At least one sees the other. If the taker sees `in_runtime`, it takes `lost` back and gives up: the goroutine is alive.
-//! If runtime code sees `lost`, it waits for the `freeze` lock, which the taker holds for microseconds, and looks again:
-//! then the processor is either still the worker's, or gone for good. Both may see the other; then the taker gives up
-//! and the runtime code, after the lock, finds the processor in place.
+//! How the two keep out of each other's way stands in [`hold`](super::hold).
 //!
 //! Runtime code that finds its processor gone does without: it makes goroutines ready through the global queue, and
 //! parks through the worker's own stack. The goroutine that lost it queues for another at its next checkpoint.
@@ -24,10 +13,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
-
-use super::barrier;
 use super::goroutine::Runnable;
+use super::hold::Hold;
 use super::processor::Processor;
 use crate::context_switch::Execution;
 use crate::primitive::Baton;
@@ -35,19 +22,15 @@ use crate::slot::Slot;
 
 #[repr(C, align(128))]
 pub(crate) struct Worker {
-    /// Runtime code runs, on the worker's stack or on that of its goroutine.
-    in_runtime: AtomicBool,
-    /// The processor is gone, or being taken. See the head of the module.
-    lost: AtomicBool,
+    hold: Hold,
     /// The goroutine's time is up, or its processor gone: it gives way at its next checkpoint.
     preempt: AtomicBool,
-    /// The processor held; null for none. Written by the worker, by a taker under `freeze`, and by whoever wakes the worker.
+    /// The processor held; null for none. Written by the worker, by a taker that has frozen it, and by whoever wakes the worker.
     processor: AtomicPtr<Processor>,
     /// The worker's own stack, and its own thread-locals.
     pub(crate) execution: Execution,
     /// A processor that somebody brings while the worker sleeps, or is about to; null for none.
     brought: AtomicPtr<Processor>,
-    freeze: Mutex<()>,
     /// Where it sleeps while it has no processor.
     sleep: Baton,
     /// The goroutine that alone may use this thread; null for none. Written by that goroutine, while it runs here.
@@ -73,6 +56,13 @@ unsafe impl Sync for Worker {}
 // SAFETY: as above.
 unsafe impl Send for Worker {}
 
+/// There is one record of each.
+impl PartialEq for Worker {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
 /// Runtime code in progress on a worker: while it lives nobody takes the processor away.
 pub(crate) struct Entered {
     worker: &'static Worker,
@@ -84,13 +74,11 @@ pub(crate) struct Entered {
 impl Worker {
     pub(crate) fn leak(reserved: bool) -> &'static Self {
         Box::leak(Box::new(Self {
-            in_runtime: AtomicBool::new(true),
-            lost: AtomicBool::new(false),
+            hold: Hold::new(),
             preempt: AtomicBool::new(false),
             processor: AtomicPtr::new(std::ptr::null_mut()),
             execution: Execution::new(),
             brought: AtomicPtr::new(std::ptr::null_mut()),
-            freeze: Mutex::new(()),
             sleep: Baton::default(),
             locked: AtomicPtr::new(std::ptr::null_mut()),
             tainted: AtomicBool::new(false),
@@ -122,26 +110,14 @@ impl Worker {
 
     #[inline(always)]
     pub(crate) fn enter(&'static self) -> Entered {
-        let nested = self.in_runtime.load(Ordering::Relaxed);
-        self.in_runtime.store(true, Ordering::Relaxed);
-        // Pairs with the heavy barrier in `freeze`.
-        barrier::light();
-        // Acquire: pairs with the Release in `while_frozen`: what the thief did to the processor is visible.
-        let processor = if self.lost.load(Ordering::Acquire) { self.look_again() } else { self.processor() };
-        Entered { worker: self, processor, nested }
-    }
-
-    #[cold]
-    fn look_again(&self) -> Option<&'static Processor> {
-        drop(self.freeze.lock());
-        if self.lost.load(Ordering::Relaxed) { None } else { self.processor() }
+        let (nested, held) = self.hold.enter();
+        Entered { worker: self, processor: if held { self.processor() } else { None }, nested }
     }
 
     /// The goroutine's code goes on after a switch to it.
     #[inline(always)]
     pub(crate) fn leave(&self) {
-        // Release: pairs with the Acquire load in `freeze`: what runtime code did to the processor is visible.
-        self.in_runtime.store(false, Ordering::Release);
+        self.hold.leave();
     }
 
     /// The processor held. For runtime code, and for others as a hint.
@@ -149,6 +125,10 @@ impl Worker {
     pub(crate) fn processor(&self) -> Option<&'static Processor> {
         // SAFETY: null or a processor; processors are never freed.
         unsafe { self.processor.load(Ordering::Relaxed).as_ref() }
+    }
+
+    fn holds(&self, processor: &Processor) -> bool {
+        self.processor().is_some_and(|p| std::ptr::eq(p, processor))
     }
 
     /// Takes a processor, or gives up the one held (`None`). For runtime code of the worker itself, and for the one who
@@ -159,51 +139,30 @@ impl Worker {
                 processor.set_worker(Some(self));
                 self.processor.store(std::ptr::from_ref(processor).cast_mut(), Ordering::Relaxed);
                 self.preempt.store(false, Ordering::Relaxed);
-                self.lost.store(false, Ordering::Relaxed);
+                self.hold.regain();
             }
-            None => {
-                // Under the lock, so that a taker that is under way sees either all or nothing of it.
-                let _frozen = self.freeze.lock();
+            None => self.hold.give_up(|| {
                 if let Some(processor) = self.processor() {
                     processor.set_worker(None);
                 }
                 self.processor.store(std::ptr::null_mut(), Ordering::Relaxed);
-                self.lost.store(true, Ordering::Relaxed);
                 self.preempt.store(true, Ordering::Relaxed);
-            }
+            }),
         }
-    }
-
-    /// Stops runtime code of this worker from starting, if none runs and it holds `processor`.
-    fn freeze(&self, processor: &'static Processor) -> Option<MutexGuard<'_, ()>> {
-        let frozen = self.freeze.try_lock()?;
-        if self.lost.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.lost.store(true, Ordering::Relaxed);
-        // Pairs with the light barrier in `enter`.
-        barrier::heavy();
-        // Acquire: pairs with the Release in `leave`.
-        if self.in_runtime.load(Ordering::Acquire) || !self.processor().is_some_and(|p| std::ptr::eq(p, processor)) {
-            self.lost.store(false, Ordering::Relaxed);
-            return None;
-        }
-        Some(frozen)
     }
 
     /// Runs `f` while no runtime code of this worker can run, if none runs now and it holds `processor`.
     pub(crate) fn while_frozen<R>(&self, processor: &'static Processor, f: impl FnOnce() -> R) -> Option<R> {
-        let frozen = self.freeze(processor)?;
+        let frozen = self.hold.freeze(|| self.holds(processor))?;
         let result = f();
-        self.lost.store(false, Ordering::Release);
-        drop(frozen);
+        self.hold.thaw(frozen);
         Some(result)
     }
 
     /// Takes the processor away for good, if no runtime code runs. The caller owns it then. `taken` is called before the
     /// worker can notice.
     pub(crate) fn take_processor(&self, processor: &'static Processor, taken: impl FnOnce()) -> bool {
-        let Some(frozen) = self.freeze(processor) else { return false };
+        let Some(frozen) = self.hold.freeze(|| self.holds(processor)) else { return false };
         taken();
         self.processor.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.preempt.store(true, Ordering::Relaxed);
@@ -253,7 +212,11 @@ impl Worker {
 
     /// As [`sleep`](Self::sleep), but at most until `deadline`. Says whether somebody woke it.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
-        self.sleep.wait_until(deadline)
+        // A thread's timers may come 50 µs late otherwise. Only here: threads and processes that goroutines start inherit it.
+        set_timer_slack(1);
+        let woken = self.sleep.wait_until(deadline);
+        set_timer_slack(0);
+        woken
     }
 
     /// Wakes it.
@@ -272,6 +235,17 @@ impl Worker {
         // SAFETY: null or a slot; slots are never freed.
         unsafe { self.locked.load(Ordering::Relaxed).as_ref() }
     }
+}
+
+/// How many nanoseconds late the kernel may wake the calling thread to save wake-ups; 0 for what it was at the start.
+fn set_timer_slack(nanoseconds: libc::c_ulong) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a plain system call. If it fails, timers are late.
+    unsafe {
+        libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nanoseconds;
 }
 
 impl Drop for Entered {

@@ -1,8 +1,12 @@
 //! The timers that end the waits of goroutines.
 //!
-//! One heap. An entry names a wait, not a frame: a parker, which is never freed, and the ticket of the wait, which never
-//! comes round. A wait that ended otherwise leaves its entry behind; it is dropped when it comes up, or when the heap has
-//! doubled since it was last swept. Plain threads mind their own deadlines.
+//! Every processor has a heap, for those who wait there; one more is for goroutines that run without a processor. Whoever
+//! holds the processor looks at its heap between two goroutines; a searcher, sysmon and the sleeper that minds the timers
+//! look at all of them.
+//!
+//! An entry names a wait, not a frame: a parker, which is never freed, and the ticket of the wait, which never comes round.
+//! A wait that ended otherwise leaves its entry behind; it is dropped when it comes up, or when the heap has doubled since
+//! it was last swept. Plain threads mind their own deadlines.
 
 use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
@@ -14,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::sched::park::{Parker, TIMED_OUT, Ticket};
 
+#[derive(Debug)]
 struct Entry {
     /// Nanoseconds since the start.
     when: u64,
@@ -42,6 +47,7 @@ impl Ord for Entry {
     }
 }
 
+#[derive(Debug)]
 struct Heap {
     entries: BinaryHeap<Entry>,
     /// Sweep when there are so many.
@@ -49,11 +55,9 @@ struct Heap {
 }
 
 const FIRST_SWEEP: usize = 1024;
-const NEVER: u64 = u64::MAX;
+/// The time that does not come.
+pub(crate) const NEVER: u64 = u64::MAX;
 
-static HEAP: Mutex<Heap> = Mutex::new(Heap { entries: BinaryHeap::new(), sweep_at: FIRST_SWEEP });
-/// When the earliest timer is due. Written under the lock.
-static NEXT: AtomicU64 = AtomicU64::new(NEVER);
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Nanoseconds from the start of the clock to `instant`.
@@ -61,57 +65,86 @@ pub(crate) fn since_start(instant: Instant) -> u64 {
     u64::try_from(instant.saturating_duration_since(*START).as_nanos()).unwrap_or(NEVER)
 }
 
-/// Ends the wait `ticket` of `parker` at `deadline`, unless it has ended by then.
-pub(crate) fn arm(deadline: Instant, parker: &'static Parker, ticket: Ticket) {
-    let when = since_start(deadline).min(NEVER - 1);
-    let mut heap = HEAP.lock();
-    if heap.entries.len() >= heap.sweep_at {
-        heap.entries.retain(|e| e.parker.is_open(e.ticket));
-        heap.sweep_at = (heap.entries.len() * 2).max(FIRST_SWEEP);
-    }
-    heap.entries.push(Entry { when, parker, ticket });
-    publish_next(&heap);
+/// The inverse of [`since_start`]; `None` for [`NEVER`].
+pub(crate) fn instant(when: u64) -> Option<Instant> {
+    (when != NEVER).then(|| *START + Duration::from_nanos(when))
 }
 
-fn publish_next(heap: &Heap) {
-    NEXT.store(heap.entries.peek().map_or(NEVER, |e| e.when), Ordering::SeqCst);
+/// A heap of timers.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    heap: Mutex<Heap>,
+    /// When the earliest is due. Written under the lock.
+    next: AtomicU64,
 }
 
-/// When the earliest timer is due, if there is any.
-pub(crate) fn next_deadline() -> Option<Instant> {
-    let next = NEXT.load(Ordering::SeqCst);
-    (next != NEVER).then(|| *START + Duration::from_nanos(next))
-}
-
-/// Ends the waits whose time has come.
-#[inline]
-pub(crate) fn poll() {
-    if NEXT.load(Ordering::Relaxed) != NEVER {
-        run_due();
-    }
-}
-
-#[cold]
-fn run_due() {
-    loop {
-        if since_start(Instant::now()) < NEXT.load(Ordering::Relaxed) {
-            return;
+impl Timers {
+    pub(crate) const fn new() -> Self {
+        Self {
+            heap: Mutex::new(Heap { entries: BinaryHeap::new(), sweep_at: FIRST_SWEEP }),
+            next: AtomicU64::new(NEVER),
         }
-        // Whoever holds the lock does the same.
-        let Some(mut heap) = HEAP.try_lock() else { return };
-        let now = since_start(Instant::now());
-        let mut due = [const { None }; 32];
-        let mut count = 0;
-        while count < due.len() && heap.entries.peek().is_some_and(|e| e.when <= now) {
-            due[count] = heap.entries.pop();
-            count += 1;
+    }
+
+    /// When the earliest is due; [`NEVER`] if there is none.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> u64 {
+        // SeqCst: with the stores under the lock: a sleeper that has made its processor idle sees what was armed before.
+        self.next.load(Ordering::SeqCst)
+    }
+
+    /// Ends the wait `ticket` of `parker` at `deadline`, unless it has ended by then.
+    pub(crate) fn arm(&self, deadline: Instant, parker: &'static Parker, ticket: Ticket) {
+        let when = since_start(deadline).min(NEVER - 1);
+        let mut heap = self.heap.lock();
+        if heap.entries.len() >= heap.sweep_at {
+            heap.entries.retain(|e| e.parker.is_open(e.ticket));
+            heap.sweep_at = (heap.entries.len() * 2).max(FIRST_SWEEP);
         }
-        publish_next(&heap);
-        drop(heap);
-        for Entry { parker, ticket, .. } in due.into_iter().flatten() {
-            if parker.try_claim(ticket, TIMED_OUT) {
-                parker.ready();
+        heap.entries.push(Entry { when, parker, ticket });
+        self.publish_next(&heap);
+    }
+
+    fn publish_next(&self, heap: &Heap) {
+        self.next.store(heap.entries.peek().map_or(NEVER, |e| e.when), Ordering::SeqCst);
+    }
+
+    /// Ends the waits whose time has come.
+    #[cold]
+    pub(crate) fn run_due(&self) {
+        loop {
+            let now = since_start(Instant::now());
+            if now < self.next.load(Ordering::Relaxed) {
+                return;
+            }
+            // Whoever holds the lock does the same, or has just armed one and will look again.
+            let Some(mut heap) = self.heap.try_lock() else { return };
+            let mut due = [const { None }; 32];
+            let mut count = 0;
+            while count < due.len() && heap.entries.peek().is_some_and(|e| e.when <= now) {
+                due[count] = heap.entries.pop();
+                count += 1;
+            }
+            self.publish_next(&heap);
+            drop(heap);
+            for Entry { parker, ticket, .. } in due.into_iter().flatten() {
+                if parker.try_claim(ticket, TIMED_OUT) {
+                    parker.ready();
+                }
             }
         }
+    }
+
+    /// Moves all timers to `other`, from which nobody moves any.
+    pub(crate) fn move_to(&self, other: &Timers) {
+        let mut from = self.heap.lock();
+        if from.entries.is_empty() {
+            return;
+        }
+        let mut to = other.heap.lock();
+        to.entries.append(&mut from.entries);
+        // At no time is there none to be seen.
+        other.publish_next(&to);
+        self.publish_next(&from);
     }
 }
