@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Shows that the Loom tests can fail: breaks the code in one place at a time, and runs the test that is to notice.
+
+    scripts/loom-mutations.py [NAME]...      writes csp-core/loom-mutations.md; with names, runs those and prints them
+
+Works on a copy of the sources below target/. A mutation whose text is not in the source any more, or that no test
+notices, is an error.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "loom-mutations"
+RESULT = ROOT / "csp-core" / "loom-mutations.md"
+
+# Protocol, name, file below csp-core/src, what is broken in words, the text, what replaces it, the test.
+MUTATIONS = [
+    (
+        "worker's processor against its taker", "hold-no-barrier", "sched/hold.rs",
+        "`enter` without its barrier between the store and the load",
+        "        // Pairs with the heavy barrier in `freeze`.\n        barrier::light();\n", "",
+        "loom_runtime_code_against_a_thief",
+    ),
+    (
+        "worker's processor against its taker", "hold-no-look", "sched/hold.rs",
+        "`freeze` does not look whether runtime code runs",
+        "self.in_runtime.load(Ordering::Acquire) || !held()", "!held()",
+        "loom_runtime_code_against_a_thief",
+    ),
+    (
+        "worker's processor against its taker", "hold-weak-leave", "sched/hold.rs",
+        "`leave` is Relaxed",
+        "self.in_runtime.store(false, Ordering::Release);", "self.in_runtime.store(false, Ordering::Relaxed);",
+        "loom_runtime_code_against_a_thief",
+    ),
+    (
+        "sleep against wake", "sleep-no-barrier", "sched/sleepers.rs",
+        "`lie_down` without its barrier",
+        "        // Pairs with the light barrier in `notify`.\n        barrier::heavy();\n", "",
+        "loom_work_against_sleep",
+    ),
+    (
+        "sleep against wake", "notify-no-barrier", "sched/sleepers.rs",
+        "`notify` without its barrier",
+        "        // Pairs with the heavy barrier in `lie_down`.\n        barrier::light();\n", "",
+        "loom_work_against_sleep",
+    ),
+    (
+        "sleep against wake", "search-for-nothing", "sched/sleepers.rs",
+        "a search that finds no idle processor is given up without a second look",
+        "if self.idle.load(Ordering::Relaxed) == 0 {\n                break;\n            }", "break;",
+        "loom_who_finds_work_wakes_the_next",
+    ),
+    (
+        "deque", "deque-last", "sched/deque.rs",
+        "the owner takes the last one without racing for it",
+        "if self.top.0.compare_exchange(top, top.wrapping_add(1), Ordering::SeqCst, Ordering::Relaxed).is_ok() {",
+        "{ self.top.0.store(top.wrapping_add(1), Ordering::SeqCst);",
+        "loom_deque_last_element",
+    ),
+    (
+        "run queue", "queue-weak-push", "sched/run_queue.rs",
+        "`push` publishes the tail Relaxed",
+        "self.tail.store(tail.wrapping_add(1), Ordering::Release);", "self.tail.store(tail.wrapping_add(1), Ordering::Relaxed);",
+        "loom_run_queue_push_pop_steal",
+    ),
+    (
+        "run queue", "queue-blind-pop", "sched/run_queue.rs",
+        "`pop` moves the head with a store",
+        "match self.head.compare_exchange_weak(head, head.wrapping_add(1), Ordering::AcqRel, Ordering::Acquire) {",
+        "self.head.store(head.wrapping_add(1), Ordering::Release);\n            match Ok::<u32, u32>(head) {",
+        "loom_run_queue_two_thieves",
+    ),
+    (
+        "wait group", "group-weak-out", "sync/wait_group.rs",
+        "a goroutine is counted out Relaxed",
+        "this.state.fetch_sub(GOROUTINE, Ordering::AcqRel)", "this.state.fetch_sub(GOROUTINE, Ordering::Relaxed)",
+        "loom_wait_group_counts_out_against_wait",
+    ),
+    (
+        "wait group", "group-no-second-look", "sync/wait_group.rs",
+        "`wait` does not look at the count again when it has said that it waits",
+        "        if old <= WAITING {\n", "        if false {\n",
+        "loom_wait_group_counts_out_against_wait",
+    ),
+]
+
+
+def message(output: str) -> str:
+    """The line in which Loom, or the test, says what is wrong."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
+    for at, line in enumerate(lines):
+        if re.search(r"panicked at .*:\d+:\d+:$", line) and at + 1 < len(lines):
+            return lines[at + 1]
+        if "Causality violation" in line:
+            return line
+    return next((line for line in lines if "signal:" in line), "")
+
+
+def run(mutation) -> str:
+    _, name, file, _, before, after, test = mutation
+    path = COPY / "csp-core" / "src" / file
+    source = path.read_text()
+    if source.count(before) != 1:
+        sys.exit(f"{name}: its text is {source.count(before)} times in {file}")
+    path.write_text(source.replace(before, after))
+    try:
+        result = subprocess.run(
+            ["cargo", "test", "--package", "csp-core", "--release", "--lib", "--quiet", test],
+            cwd=COPY, capture_output=True, text=True, timeout=600,
+            env={
+                **__import__("os").environ, "RUST_BACKTRACE": "0", "CARGO_TERM_COLOR": "never",
+                "RUSTFLAGS": "--cfg csp_loom -Awarnings", "CARGO_TARGET_DIR": str(ROOT / "target" / "loom-mutations-target"),
+            },
+        )
+    finally:
+        path.write_text(source)
+    output = result.stdout + result.stderr
+    if "error[E" in output or "could not compile" in output:
+        sys.exit(f"{name}: does not compile\n{output}")
+    if result.returncode == 0:
+        sys.exit(f"{name}: {test} did not notice\n{output}")
+    return message(output)
+
+
+def main():
+    names = sys.argv[1:]
+    chosen = [m for m in MUTATIONS if not names or m[1] in names]
+    if COPY.exists():
+        shutil.rmtree(COPY)
+    ignore = shutil.ignore_patterns("target", ".git")
+    shutil.copytree(ROOT, COPY, ignore=ignore)
+    rows = []
+    for mutation in chosen:
+        protocol, name, file, words, _, _, test = mutation
+        said = run(mutation)
+        print(f"{name}: {test}: {said}", flush=True)
+        rows.append(f"| {protocol} | {words} (`{file}`) | `{test}` | {said.replace('|', chr(92) + '|')} |")
+    if names:
+        return
+    RESULT.write_text(
+        "# What the Loom tests notice\n\n"
+        "Each line is a change that breaks the code in one place, the test that failed for it, and what Loom or the test said.\n"
+        "Made by `scripts/loom-mutations.py`, which makes each change in a copy and fails where no test notices.\n\n"
+        "| protocol | what is broken | noticed by | with the message |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+main()
