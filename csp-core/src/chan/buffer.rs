@@ -158,17 +158,16 @@ impl<T> List<T> {
         slot
     }
 
-    /// Takes the oldest message out, by `take`, which gets its slot. Gives a block that the list needs no more, or
-    /// null.
+    /// The slot of the oldest message, and a block that the list needs no more, or null. The slot may be in that block.
     ///
     /// # Safety
     ///
-    /// There is a message. `take` takes it out.
+    /// There is a message. The caller takes it out before it uses the list or the block in any other way.
     #[inline]
-    pub(crate) unsafe fn pop(&mut self, take: impl FnOnce(*mut T)) -> *mut Block<T> {
+    pub(crate) unsafe fn pop(&mut self) -> (*mut T, *mut Block<T>) {
         let head = self.head;
         // SAFETY: there is a message, so `head` is a block and `read` is within it.
-        take(unsafe { Block::slot(head, self.read) });
+        let slot = unsafe { Block::slot(head, self.read) };
         self.read += 1;
         if head == self.tail {
             if self.read == self.write {
@@ -180,9 +179,9 @@ impl<T> List<T> {
             // SAFETY: a block before the tail has a next one.
             self.head = unsafe { (*head).next };
             self.read = 0;
-            return head;
+            return (slot, head);
         }
-        ptr::null_mut()
+        (slot, ptr::null_mut())
     }
 
     /// Frees the block that an empty list may keep.

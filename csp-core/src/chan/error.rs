@@ -14,6 +14,7 @@ use std::fmt;
 /// assert_eq!(tx.send("lost"), Err(SendError("lost")));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct SendError<T>(pub T);
 
 /// What [`try_send`](super::handle::Sender::try_send) returns when it does not send: the message, given back.

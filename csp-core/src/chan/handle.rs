@@ -1,7 +1,6 @@
 //! The two sides of a channel as a user holds them.
 
 use std::fmt;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -9,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::iter::{Iter, TryIter};
-use super::raw::{Chan, Core, Progress, Side};
+use super::raw::{Chan, Core, Ending, Progress, Side, is_past};
+use super::reply::{Received, conclude, reply};
 use super::timer::{Timer, pause};
 use crate::sched::park::{WaitReason, checkpoint};
 
@@ -243,19 +243,16 @@ impl<T> Sender<T> {
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         checkpoint();
         let chan = self.chan();
-        let message = ManuallyDrop::new(message);
         chan.core().lock.lock();
-        // SAFETY: the lock is held. The message is forgotten where it was moved out.
-        match unsafe { chan.begin_send(&*message) } {
-            Progress::Done => Ok(()),
-            Progress::Closed => Err(SendError(ManuallyDrop::into_inner(message))),
-            Progress::Blocked => {
-                // SAFETY: the lock is held, and the send has to wait.
-                match unsafe { chan.wait_send(ManuallyDrop::into_inner(message), None, Location::caller()) } {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(SendError(error.into_inner())),
-                }
-            }
+        // SAFETY: the lock is held; where it still is after `begin_send`, the send has to wait. The message is given away,
+        // and given back where it was not moved out.
+        unsafe {
+            let ending = match chan.begin_send(&raw const message) {
+                Progress::Done => Ending::Done,
+                Progress::Closed => Ending::Closed,
+                Progress::Blocked => chan.wait_send(&raw const message, None, Location::caller()),
+            };
+            conclude!(message, ending)
         }
     }
 
@@ -283,22 +280,19 @@ impl<T> Sender<T> {
         checkpoint();
         let chan = self.chan();
         let core = chan.core();
-        if core.send_would_block() {
-            return Err(TrySendError::Full(message));
-        }
-        let message = ManuallyDrop::new(message);
-        core.lock.lock();
-        // SAFETY: the lock is held until it is released below or by `begin_send`, which moves the message out if
-        // `Done`.
+        let mut ending = Ending::TimedOut;
+        // SAFETY: the lock is held until it is released below or by `begin_send`. The message is given away, and given
+        // back where it was not moved out.
         unsafe {
-            match chan.begin_send(&*message) {
-                Progress::Done => Ok(()),
-                Progress::Closed => Err(TrySendError::Disconnected(ManuallyDrop::into_inner(message))),
-                Progress::Blocked => {
-                    core.lock.unlock();
-                    Err(TrySendError::Full(ManuallyDrop::into_inner(message)))
+            if !core.send_would_block() {
+                core.lock.lock();
+                match chan.begin_send(&raw const message) {
+                    Progress::Done => ending = Ending::Done,
+                    Progress::Closed => ending = Ending::Closed,
+                    Progress::Blocked => core.lock.unlock(),
                 }
             }
+            conclude!(message, ending)
         }
     }
 
@@ -323,7 +317,13 @@ impl<T> Sender<T> {
     #[inline]
     #[track_caller]
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, || Instant::now().checked_add(timeout))
+        checkpoint();
+        // SAFETY: the message is given away, and given back where it was not moved out.
+        unsafe {
+            let deadline = || Instant::now().checked_add(timeout);
+            let ending = self.chan().send_until(&raw const message, deadline, Location::caller());
+            conclude!(message, ending)
+        }
     }
 
     /// As [`send`](Self::send), but waits until `deadline` at most.
@@ -347,33 +347,11 @@ impl<T> Sender<T> {
     #[inline]
     #[track_caller]
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(message, || Some(deadline))
-    }
-
-    /// `deadline` is asked only where the send has to wait.
-    #[inline]
-    #[track_caller]
-    fn send_until(&self, message: T, deadline: impl FnOnce() -> Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        let message = match self.try_send(message) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Disconnected(message)) => return Err(SendTimeoutError::Disconnected(message)),
-            Err(TrySendError::Full(message)) => message,
-        };
-        let deadline = deadline();
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(SendTimeoutError::Timeout(message));
-        }
-        let chan = self.chan();
-        let message = ManuallyDrop::new(message);
-        chan.core().lock.lock();
-        // SAFETY: the lock is held. The message is forgotten where it was moved out.
-        match unsafe { chan.begin_send(&*message) } {
-            Progress::Done => Ok(()),
-            Progress::Closed => Err(SendTimeoutError::Disconnected(ManuallyDrop::into_inner(message))),
-            // SAFETY: the lock is held, and the send has to wait.
-            Progress::Blocked => unsafe {
-                chan.wait_send(ManuallyDrop::into_inner(message), deadline, Location::caller())
-            },
+        checkpoint();
+        // SAFETY: the message is given away, and given back where it was not moved out.
+        unsafe {
+            let ending = self.chan().send_until(&raw const message, || Some(deadline), Location::caller());
+            conclude!(message, ending)
         }
     }
 
@@ -545,20 +523,19 @@ impl<T> Receiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
+        self.receive(Location::caller())
+    }
+
+    /// What `recv` and the iterators do.
+    #[inline]
+    pub(super) fn receive<R: Received<T>>(&self, location: &'static Location<'static>) -> R {
         checkpoint();
         let Some(chan) = self.chan() else {
-            return self.wait_timer(None, Location::caller()).map_err(|_| RecvError);
+            return self.wait_timer(None, location);
         };
-        let mut place = MaybeUninit::uninit();
         chan.core().lock.lock();
-        // SAFETY: the lock is held; `Done` has written the message.
-        unsafe {
-            match chan.begin_recv(place.as_mut_ptr()) {
-                Progress::Done => Ok(place.assume_init()),
-                Progress::Closed => Err(RecvError),
-                Progress::Blocked => chan.wait_recv(None, Location::caller()).map_err(|_| RecvError),
-            }
-        }
+        // SAFETY: the lock is held; where it still is in the end, the receive has to wait. A message is given away.
+        unsafe { chan.begin_recv(|message| reply(message), R::closed, || chan.wait_recv(None, location)) }
     }
 
     /// Receives a message if there is one, or somebody is waiting to send one.
@@ -582,26 +559,31 @@ impl<T> Receiver<T> {
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        self.try_receive()
+    }
+
+    /// What `try_recv` and the iterator do.
+    #[inline]
+    pub(super) fn try_receive<R: Received<T>>(&self) -> R {
         checkpoint();
         let Some(chan) = self.chan() else {
             return self.try_timer();
         };
         let core = chan.core();
         if core.recv_would_block() {
-            return Err(TryRecvError::Empty);
+            return R::not_yet();
         }
-        let mut place = MaybeUninit::uninit();
         core.lock.lock();
-        // SAFETY: the lock is held until it is released below or by `begin_recv`, which writes the message if `Done`.
+        // SAFETY: the lock is held until it is released by `begin_recv` or in the last line. A message is given away.
         unsafe {
-            match chan.begin_recv(place.as_mut_ptr()) {
-                Progress::Done => Ok(place.assume_init()),
-                Progress::Closed => Err(TryRecvError::Disconnected),
-                Progress::Blocked => {
+            chan.begin_recv(
+                |message| reply(message),
+                R::closed,
+                || {
                     core.lock.unlock();
-                    Err(TryRecvError::Empty)
-                }
-            }
+                    R::not_yet()
+                },
+            )
         }
     }
 
@@ -661,55 +643,52 @@ impl<T> Receiver<T> {
     #[inline]
     #[track_caller]
     fn recv_until(&self, deadline: impl FnOnce() -> Option<Instant>) -> Result<T, RecvTimeoutError> {
-        match self.try_recv() {
-            Ok(message) => return Ok(message),
-            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => {}
-        }
-        let deadline = deadline();
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(RecvTimeoutError::Timeout);
-        }
+        checkpoint();
         let Some(chan) = self.chan() else {
-            return self.wait_timer(deadline, Location::caller());
+            return self.timer_until(deadline, Location::caller());
         };
-        let mut place = MaybeUninit::uninit();
-        chan.core().lock.lock();
-        // SAFETY: the lock is held; `Done` has written the message.
-        unsafe {
-            match chan.begin_recv(place.as_mut_ptr()) {
-                Progress::Done => Ok(place.assume_init()),
-                Progress::Closed => Err(RecvTimeoutError::Disconnected),
-                Progress::Blocked => chan.wait_recv(deadline, Location::caller()),
-            }
-        }
+        chan.recv_until(deadline, Location::caller())
     }
 
     #[cold]
-    fn wait_timer(
+    fn timer_until<R: Received<T>>(
         &self,
-        deadline: Option<Instant>,
+        deadline: impl FnOnce() -> Option<Instant>,
         location: &'static Location<'static>,
-    ) -> Result<T, RecvTimeoutError> {
+    ) -> R {
+        // What is due now is taken also where the deadline is past.
+        if let Some(message) = self.timer().and_then(|timer| timer.try_take(Instant::now())) {
+            // SAFETY: a receiver with a timer is a `Receiver<Instant>`.
+            return unsafe { as_reply(&message) };
+        }
+        let deadline = deadline();
+        if is_past(deadline) {
+            return R::not_yet();
+        }
+        self.wait_timer(deadline, location)
+    }
+
+    #[cold]
+    fn wait_timer<R: Received<T>>(&self, deadline: Option<Instant>, location: &'static Location<'static>) -> R {
         match self.timer() {
             Some(timer) => match timer.take(deadline, location) {
                 // SAFETY: a receiver with a timer is a `Receiver<Instant>`.
-                Some(message) => Ok(unsafe { as_message(message) }),
-                None => Err(RecvTimeoutError::Timeout),
+                Some(message) => unsafe { as_reply(&message) },
+                None => R::not_yet(),
             },
             None => {
                 pause(deadline, WaitReason::Never, location);
-                Err(RecvTimeoutError::Timeout)
+                R::not_yet()
             }
         }
     }
 
     #[cold]
-    fn try_timer(&self) -> Result<T, TryRecvError> {
+    fn try_timer<R: Received<T>>(&self) -> R {
         match self.timer().and_then(|timer| timer.try_take(Instant::now())) {
             // SAFETY: a receiver with a timer is a `Receiver<Instant>`.
-            Some(message) => Ok(unsafe { as_message(message) }),
-            None => Err(TryRecvError::Empty),
+            Some(message) => unsafe { as_reply(&message) },
+            None => R::not_yet(),
         }
     }
 
@@ -882,14 +861,14 @@ impl<T> Receiver<T> {
     }
 }
 
-/// A timer's message as a receiver's.
+/// The reply with a timer's message.
 ///
 /// # Safety
 ///
 /// `T` is [`Instant`].
-unsafe fn as_message<T>(message: Instant) -> T {
-    // SAFETY: the caller's promise.
-    unsafe { mem::transmute_copy(&message) }
+unsafe fn as_reply<T, R: Received<T>>(message: &Instant) -> R {
+    // SAFETY: the caller's promise. An instant can be copied.
+    unsafe { reply((&raw const *message).cast()) }
 }
 
 impl<T> Clone for Sender<T> {

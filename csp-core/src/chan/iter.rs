@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::iter::FusedIterator;
+use std::panic::Location;
 
 use super::handle::Receiver;
 
@@ -50,7 +51,7 @@ impl<T> Iterator for Iter<'_, T> {
     #[inline]
     #[track_caller]
     fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
+        self.receiver.receive(Location::caller())
     }
 }
 
@@ -59,7 +60,7 @@ impl<T> Iterator for TryIter<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_receive()
     }
 }
 
@@ -69,7 +70,7 @@ impl<T> Iterator for IntoIter<T> {
     #[inline]
     #[track_caller]
     fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
+        self.receiver.receive(Location::caller())
     }
 }
 

@@ -58,6 +58,7 @@ pub(crate) mod handle;
 pub(crate) mod iter;
 pub(crate) mod lock;
 pub(crate) mod raw;
+pub(crate) mod reply;
 pub(crate) mod timer;
 pub(crate) mod waiter;
 

@@ -1,17 +1,21 @@
 //! The channel itself, below its handles.
 
 use std::cell::{Cell, UnsafeCell};
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::time::Instant;
 
 use super::buffer::{Block, Buffer, List, Ring, UNBOUNDED};
-use super::error::{RecvTimeoutError, SendTimeoutError};
 use super::lock::Lock;
+use super::reply::{Received, reply};
 use super::waiter::{CLOSED, Claimed, DONE, Queue, Waiter, Woken};
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sched::park::{Parker, TIMED_OUT, Wait, WaitReason, park};
+
+/// A receiver waits for a message that is larger with a place for it on the heap, in bytes. On its stack there may be
+/// no room for one more, and next to copying such a message an allocation does not count.
+const LARGE: usize = 16 << 10;
 
 /// A side of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,29 @@ pub(crate) enum Progress {
     Closed,
     /// It has to wait, and **the lock is still held**.
     Blocked,
+}
+
+/// How an operation ended that may have waited.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Done,
+    Closed,
+    TimedOut,
+}
+
+impl Ending {
+    /// That of a wait with one waiter.
+    fn of(outcome: u32) -> Self {
+        match outcome {
+            DONE => Self::Done,
+            CLOSED => Self::Closed,
+            _ => {
+                debug_assert_eq!(outcome, TIMED_OUT);
+                Self::TimedOut
+            }
+        }
+    }
 }
 
 /// What there is to a channel but its messages: all that waiting and selecting have to know.
@@ -166,7 +193,7 @@ impl Core {
         true
     }
 
-    /// Waits on one side of this channel alone. Gives the outcome.
+    /// Waits on one side of this channel alone.
     ///
     /// # Safety
     ///
@@ -178,7 +205,7 @@ impl Core {
         message: *mut (),
         deadline: Option<Instant>,
         location: &'static Location<'static>,
-    ) -> u32 {
+    ) -> Ending {
         let reason = match side {
             Side::Send => WaitReason::Send,
             Side::Receive => WaitReason::Receive,
@@ -211,7 +238,7 @@ impl Core {
                     self.lock.unlock();
                 }
             }
-            outcome
+            Ending::of(outcome)
         })
     }
 }
@@ -344,40 +371,53 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Receives to `*into` if that needs no wait. It is written exactly if the result is [`Progress::Done`].
+    /// Receives if that needs no wait: calls one of the three.
+    ///
+    /// - `take` with where the message is, which it moves out: in the buffer, whose lock is held meanwhile, or in the
+    ///   frame of a sender. So the message is copied once, to where the caller wants it.
+    /// - `closed` where the channel is closed and empty. The lock is released.
+    /// - `blocked` where the receive has to wait, with **the lock still held**.
     ///
     /// # Safety
     ///
-    /// The caller holds the lock. `into` is a place for a message.
+    /// The caller holds the lock. `take` runs no code of the message type.
     #[inline(always)]
-    pub(crate) unsafe fn begin_recv(&self, into: *mut T) -> Progress {
+    pub(crate) unsafe fn begin_recv<R>(
+        &self,
+        take: impl FnOnce(*const T) -> R,
+        closed: impl FnOnce() -> R,
+        blocked: impl FnOnce() -> R,
+    ) -> R {
         let core = &self.core;
         let len = core.len.load(Ordering::Relaxed);
         if len != 0 {
             // SAFETY: the lock is held, so the buffer is ours (C1), and there is a message in it. It is the list where
-            // there is no bound, else the ring. `into` is not in it.
+            // there is no bound, else the ring. What becomes of the slot comes after the message was taken.
             unsafe {
                 let buffer = &mut *self.buffer.get();
                 if core.cap == UNBOUNDED {
-                    let spent = buffer.list.pop(|slot| ptr::copy_nonoverlapping(slot, into, 1));
-                    core.set_len(len, len - 1);
-                    if spent.is_null() {
-                        core.lock.unlock();
-                    } else {
-                        self.keep_or_free(spent);
-                    }
-                } else {
-                    let slot = buffer.ring.pop_slot(core.cap);
-                    ptr::copy_nonoverlapping(slot, into, 1);
+                    let (slot, spent) = buffer.list.pop();
+                    let _taken = Finally(|| {
+                        core.set_len(len, len - 1);
+                        if spent.is_null() {
+                            core.lock.unlock();
+                        } else {
+                            self.keep_or_free(spent);
+                        }
+                    });
+                    return take(slot);
+                }
+                let slot = buffer.ring.pop_slot(core.cap);
+                let _taken = Finally(|| {
                     if core.senders.is_empty() {
                         core.set_len(len, len - 1);
                         core.lock.unlock();
                     } else {
                         self.refill(len);
                     }
-                }
+                });
+                return take(slot);
             }
-            return Progress::Done;
         }
         if !core.senders.is_empty() {
             // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`,
@@ -385,18 +425,33 @@ impl<T> Chan<T> {
             unsafe {
                 if let Some(Claimed { parker, message }) = self.claim_sender() {
                     core.lock.unlock();
-                    ptr::copy_nonoverlapping(message.cast::<T>(), into, 1);
-                    parker.ready();
-                    return Progress::Done;
+                    let _taken = Finally(|| parker.ready());
+                    return take(message.cast());
                 }
             }
         }
         if core.closed.load(Ordering::Relaxed) {
             // SAFETY: the lock is held.
             unsafe { core.lock.unlock() };
-            return Progress::Closed;
+            return closed();
         }
-        Progress::Blocked
+        blocked()
+    }
+
+    /// As [`begin_recv`](Self::begin_recv), to `*into`, which is written exactly if the result is [`Progress::Done`].
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock. `into` is a place for a message.
+    #[inline]
+    pub(crate) unsafe fn begin_recv_into(&self, into: *mut T) -> Progress {
+        let take = |message| {
+            // SAFETY: there is a message, which `begin_recv` gives away, and `into` is another place.
+            unsafe { ptr::copy_nonoverlapping(message, into, 1) };
+            Progress::Done
+        };
+        // SAFETY: the caller's promise. Moving a message runs no code.
+        unsafe { self.begin_recv(take, || Progress::Closed, || Progress::Blocked) }
     }
 
     /// # Safety
@@ -495,51 +550,176 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Waits to send `value`.
+    /// Waits to send `*from`. It is moved out exactly if the result is [`Ending::Done`].
     ///
     /// # Safety
     ///
-    /// The caller holds the lock, which this releases; `begin_send` has just been `Blocked`.
+    /// The caller holds the lock, which this releases; `begin_send` has just been `Blocked`. `from` is a message that
+    /// the caller gives away.
     #[inline(never)]
     pub(crate) unsafe fn wait_send(
         &self,
-        value: T,
+        from: *const T,
         deadline: Option<Instant>,
         location: &'static Location<'static>,
-    ) -> Result<(), SendTimeoutError<T>> {
-        let mut value = ManuallyDrop::new(value);
-        // SAFETY: the caller's promise. The value is not touched until the wait is over.
-        match unsafe { self.core.wait(Side::Send, (&raw mut value).cast(), deadline, location) } {
-            DONE => Ok(()),
-            CLOSED => Err(SendTimeoutError::Disconnected(ManuallyDrop::into_inner(value))),
-            outcome => {
-                debug_assert_eq!(outcome, TIMED_OUT);
-                Err(SendTimeoutError::Timeout(ManuallyDrop::into_inner(value)))
+    ) -> Ending {
+        // SAFETY: the caller's promise.
+        unsafe { self.core.wait(Side::Send, from.cast_mut().cast(), deadline, location) }
+    }
+
+    /// Waits to receive to `*into`. It is written exactly if the result is [`Ending::Done`].
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, which this releases; `begin_recv` has just called `blocked`. `into` is a place for a
+    /// message.
+    #[inline(never)]
+    pub(crate) unsafe fn wait_recv_into(
+        &self,
+        into: *mut T,
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> Ending {
+        // SAFETY: the caller's promise.
+        unsafe { self.core.wait(Side::Receive, into.cast(), deadline, location) }
+    }
+
+    /// Waits to receive, and gives the answer.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, which this releases; `begin_recv` has just called `blocked`.
+    #[inline(never)]
+    pub(crate) unsafe fn wait_recv<R: Received<T>>(
+        &self,
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> R {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if const { size_of::<T>() > LARGE } {
+                self.wait_recv_large(deadline, location)
+            } else {
+                self.wait_recv_small(deadline, location)
             }
         }
     }
 
-    /// Waits to receive.
-    ///
     /// # Safety
     ///
-    /// The caller holds the lock, which this releases; `begin_recv` has just been `Blocked`.
-    #[inline(never)]
-    pub(crate) unsafe fn wait_recv(
+    /// As [`wait_recv`](Self::wait_recv).
+    #[inline]
+    unsafe fn wait_recv_small<R: Received<T>>(
         &self,
         deadline: Option<Instant>,
         location: &'static Location<'static>,
-    ) -> Result<T, RecvTimeoutError> {
-        let mut place = MaybeUninit::<T>::uninit();
-        // SAFETY: the caller's promise. The place is not touched until the wait is over.
-        match unsafe { self.core.wait(Side::Receive, place.as_mut_ptr().cast(), deadline, location) } {
-            // SAFETY: the claimer wrote the message before it made us ready.
-            DONE => Ok(unsafe { place.assume_init() }),
-            CLOSED => Err(RecvTimeoutError::Disconnected),
-            outcome => {
-                debug_assert_eq!(outcome, TIMED_OUT);
-                Err(RecvTimeoutError::Timeout)
+    ) -> R {
+        let mut place = MaybeUninit::uninit();
+        // SAFETY: the caller's promise. The place is not touched until the wait is over; `Done` has written it.
+        unsafe {
+            match self.wait_recv_into(place.as_mut_ptr(), deadline, location) {
+                Ending::Done => reply(place.as_ptr()),
+                Ending::Closed => R::closed(),
+                Ending::TimedOut => R::not_yet(),
             }
+        }
+    }
+
+    /// As [`wait_recv_small`](Self::wait_recv_small), with the place on the heap.
+    ///
+    /// # Safety
+    ///
+    /// As [`wait_recv`](Self::wait_recv).
+    unsafe fn wait_recv_large<R: Received<T>>(
+        &self,
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> R {
+        // SAFETY: the lock is held. It is not during the allocation, which may wait; so all may have changed. Where it
+        // still is in the end, the receive has to wait. The place is not touched until the wait is over; `Done` has
+        // written it.
+        unsafe {
+            self.core.lock.unlock();
+            let mut place = Box::new_uninit();
+            self.core.lock.lock();
+            let wait = || match self.wait_recv_into(place.as_mut_ptr(), deadline, location) {
+                Ending::Done => reply(place.as_ptr()),
+                Ending::Closed => R::closed(),
+                Ending::TimedOut => R::not_yet(),
+            };
+            self.begin_recv(|message| reply(message), R::closed, wait)
+        }
+    }
+
+    /// Sends `*from`, and waits for that until `deadline()` at most, which is asked only where it has to wait. The
+    /// message is moved out exactly if the result is [`Ending::Done`].
+    ///
+    /// # Safety
+    ///
+    /// `from` is a message that the caller gives away.
+    pub(crate) unsafe fn send_until(
+        &self,
+        from: *const T,
+        deadline: impl FnOnce() -> Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> Ending {
+        let core = &self.core;
+        if !core.send_would_block() {
+            core.lock.lock();
+            // SAFETY: the lock is held, and held still where it is released.
+            unsafe {
+                match self.begin_send(from) {
+                    Progress::Done => return Ending::Done,
+                    Progress::Closed => return Ending::Closed,
+                    Progress::Blocked => core.lock.unlock(),
+                }
+            }
+        }
+        let deadline = deadline();
+        if is_past(deadline) {
+            return Ending::TimedOut;
+        }
+        core.lock.lock();
+        // SAFETY: the lock is held; where it still is in the end, the send has to wait.
+        unsafe {
+            match self.begin_send(from) {
+                Progress::Done => Ending::Done,
+                Progress::Closed => Ending::Closed,
+                Progress::Blocked => self.wait_send(from, deadline, location),
+            }
+        }
+    }
+
+    /// Receives, and waits for that until `deadline()` at most, which is asked only where it has to wait.
+    pub(crate) fn recv_until<R: Received<T>>(
+        &self,
+        deadline: impl FnOnce() -> Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> R {
+        let core = &self.core;
+        // SAFETY: the lock is held at each `begin_recv`, and where that leaves it held it is released, or the receive
+        // has to wait. A message is given away.
+        unsafe {
+            let wait = || {
+                let deadline = deadline();
+                if is_past(deadline) {
+                    return R::not_yet();
+                }
+                core.lock.lock();
+                self.begin_recv(|message| reply(message), R::closed, || self.wait_recv(deadline, location))
+            };
+            if core.recv_would_block() {
+                return wait();
+            }
+            core.lock.lock();
+            self.begin_recv(
+                |message| reply(message),
+                R::closed,
+                || {
+                    core.lock.unlock();
+                    wait()
+                },
+            )
         }
     }
 
@@ -623,6 +803,20 @@ impl<T> Drop for FreeLast<T> {
     }
 }
 
+pub(super) fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+/// Does something at the end of the scope, after its value has been made.
+struct Finally<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// The messages that nobody will receive.
 struct Remains<T> {
     buffer: Buffer<T>,
@@ -639,8 +833,8 @@ impl<T> Remains<T> {
             // freed after the message in it.
             unsafe {
                 if self.cap == UNBOUNDED {
-                    let mut slot = ptr::null_mut();
-                    let _spent = FreeBlock(self.buffer.list.pop(|s| slot = s));
+                    let (slot, spent) = self.buffer.list.pop();
+                    let _spent = FreeBlock(spent);
                     ptr::drop_in_place(slot);
                 } else {
                     let slot = self.buffer.ring.pop_slot(self.cap);

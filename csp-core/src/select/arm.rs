@@ -233,7 +233,7 @@ unsafe fn begin_send<T>(core: *const Core, message: *mut ()) -> Progress {
 /// `core` is a `Chan<T>`'s, whose lock is held. `message` is a place for a message.
 unsafe fn begin_recv<T>(core: *const Core, message: *mut ()) -> Progress {
     // SAFETY: as above.
-    unsafe { (*core.cast::<Chan<T>>()).begin_recv(message.cast()) }
+    unsafe { (*core.cast::<Chan<T>>()).begin_recv_into(message.cast()) }
 }
 
 impl Arm<'_> {
