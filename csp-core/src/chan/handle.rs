@@ -19,7 +19,7 @@ use crate::sched::park::{WaitReason, checkpoint};
 ///
 /// # Panics
 ///
-/// If a buffer of `cap` messages is more than can be allocated ("capacity overflow").
+/// If a buffer of `cap` messages is more than can be counted or allocated.
 ///
 /// # Examples
 ///
@@ -37,6 +37,8 @@ use crate::sched::park::{WaitReason, checkpoint};
 /// assert_eq!(sender.join().unwrap(), Ok(()));
 /// ```
 pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
+    // The limit and the text are crossbeam's, which keeps a bit of the index for itself.
+    assert!((cap as u64) < 1 << 62, "bounded channel capacity is too large");
     handles(Chan::bounded(cap))
 }
 
@@ -72,7 +74,7 @@ fn handles<T>(chan: NonNull<Chan<T>>) -> (Sender<T>, Receiver<T>) {
 /// let rx = never::<i32>();
 /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
 /// ```
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 
