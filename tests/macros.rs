@@ -659,6 +659,97 @@ mod select {
     }
 
     #[test]
+    fn operands_of_an_arm_that_its_condition_takes_out_are_evaluated_too() {
+        let log = Mutex::new(Vec::new());
+        let note = |what| log.lock().unwrap().push(what);
+        let (tx, rx) = full(1);
+        let value = Arc::new(());
+        let (values, _values) = csp::bounded(1);
+        let ran = select! {
+            n = <-{ note("rx"); &rx }, if { note("no"); false } => n.unwrap(),
+            { note("tx"); &tx } <- { note("value"); 2 }, if { note("neither"); false } => 2,
+            // As with a nil channel in Go, the value is gone.
+            values <- value.clone(), if false => 3,
+            default => { assert_eq!(Arc::strong_count(&value), 1); 4 }
+        };
+        assert_eq!(ran, 4);
+        assert_eq!(log.into_inner().unwrap(), ["rx", "no", "tx", "value", "neither"]);
+    }
+
+    /// Every kind of arm in one `select!`; which of them runs is up to the channels.
+    #[test]
+    fn every_kind_of_arm_in_one_select() {
+        struct Channels {
+            recv: Receiver<i32>,
+            send: Sender<i32>,
+            go: Receiver<i32>,
+            dropped: Receiver<i32>,
+            unwrapped: Receiver<i32>,
+            sent: Sender<i32>,
+            result: Sender<i32>,
+        }
+        fn run(channels: &Channels, guard: bool) -> Result<&'static str, Box<dyn std::error::Error>> {
+            Ok(select! {
+                recv(channels.recv) -> n => { n?; "recv" }
+                send(channels.send, 1) -> sent => { sent?; "send" }
+                n = <-channels.go => {
+                    if n? == 1 {
+                        return Ok("go");
+                    }
+                    "not one"
+                }
+                <-channels.dropped => "dropped",
+                Ok(3) = <-channels.unwrapped, if guard => "three",
+                channels.sent <- 2 => "sent",
+                result = channels.result <- 3 => match result {
+                    Ok(()) => "result",
+                    Err(csp::channel::SendError(n)) => Err(format!("{n} comes back"))?,
+                },
+                default(Duration::from_millis(1)) => "default",
+            })
+        }
+        let never = csp::never::<i32>;
+        let (full, _keep) = full(0);
+        let nothing = || Channels {
+            recv: never(),
+            send: full.clone(),
+            go: never(),
+            dropped: never(),
+            unwrapped: never(),
+            sent: full.clone(),
+            result: full.clone(),
+        };
+        let ready = |n| {
+            let (tx, rx) = csp::bounded(1);
+            tx.send(n).unwrap();
+            rx
+        };
+        let (room, kept) = csp::bounded(1);
+        let check = |channels: Channels, expected: &str| {
+            let outcome = run(&channels, true).unwrap_or_else(|error| error.to_string().leak());
+            assert_eq!(outcome, expected);
+            kept.try_recv().ok()
+        };
+        assert_eq!(check(nothing(), "default"), None);
+        assert_eq!(check(Channels { recv: ready(5), ..nothing() }, "recv"), None);
+        assert_eq!(check(Channels { send: room.clone(), ..nothing() }, "send"), Some(1));
+        assert_eq!(check(Channels { go: ready(1), ..nothing() }, "go"), None);
+        assert_eq!(check(Channels { go: ready(2), ..nothing() }, "not one"), None);
+        assert_eq!(check(Channels { dropped: ready(5), ..nothing() }, "dropped"), None);
+        assert_eq!(check(Channels { dropped: closed(), ..nothing() }, "dropped"), None);
+        assert_eq!(check(Channels { unwrapped: ready(3), ..nothing() }, "three"), None);
+        assert_eq!(check(Channels { unwrapped: ready(4), ..nothing() }, "default"), None);
+        assert_eq!(check(Channels { unwrapped: closed(), ..nothing() }, "default"), None);
+        assert_eq!(run(&Channels { unwrapped: ready(3), ..nothing() }, false).unwrap(), "default");
+        assert_eq!(check(Channels { sent: room.clone(), ..nothing() }, "sent"), Some(2));
+        assert_eq!(check(Channels { result: room.clone(), ..nothing() }, "result"), Some(3));
+        let (shut, _) = csp::bounded(0);
+        assert_eq!(check(Channels { result: shut, ..nothing() }, "3 comes back"), None);
+        let error = csp::channel::RecvError.to_string();
+        assert_eq!(check(Channels { recv: closed(), ..nothing() }, &error), None);
+    }
+
+    #[test]
     fn bodies_are_part_of_the_enclosing_function() {
         fn first(rx: &Receiver<i32>, stop: &Receiver<()>) -> Result<i32, csp::channel::RecvError> {
             let mut rounds = 0;
@@ -756,6 +847,14 @@ mod select {
                 mutex.lock().unwrap().0.send(3).unwrap();
             }
         }
+        // Temporaries of the operands live until the choice is made.
+        let pool = Mutex::new(std::collections::HashMap::from([(1, full(4))]));
+        select! {
+            n = <-pool.lock().unwrap().get(&String::from("x").len()).unwrap().1 => {
+                assert_eq!(n, Ok(4));
+                pool.lock().unwrap().clear();
+            }
+        }
         let mut text = String::from("moved");
         let (tx, rx) = csp::bounded(1);
         select! {
@@ -773,6 +872,87 @@ mod select {
             tx <- value.clone() => unreachable!(),
             default => assert_eq!(Arc::strong_count(&value), 1),
         }
+    }
+
+    /// Says when it is dropped.
+    struct Noted<'a>(&'a Mutex<Vec<&'static str>>, &'static str);
+
+    impl Drop for Noted<'_> {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(self.1);
+        }
+    }
+
+    #[test]
+    fn a_result_of_which_nothing_is_bound_is_dropped_before_the_body() {
+        let log = Mutex::new(Vec::new());
+        let note = |what| log.lock().unwrap().push(what);
+        let (tx, rx) = csp::bounded(1);
+        // In a larger statement, to which temporaries would belong.
+        macro_rules! check {
+            ($($arms:tt)*) => {
+                tx.send(Noted(&log, "message")).unwrap();
+                note(select! { $($arms)* });
+                assert_eq!(std::mem::take(&mut *log.lock().unwrap()), ["message", "body", "after"]);
+            };
+        }
+        check!(<-rx => { note("body"); "after" });
+        check!(_ = <-rx => { note("body"); "after" });
+        check!(recv(rx) -> _ => { note("body"); "after" });
+        check!(Ok(_) = <-rx => { note("body"); "after" });
+        check!(recv(rx) -> Ok(_) | Err(_) => { note("body"); "after" });
+        check!(Ok(Noted(_, "message")) = <-rx => { note("body"); "after" }, else => unreachable!());
+        check!(Err(_) = <-csp::never::<()>() => unreachable!(), <-rx => { note("body"); "after" }, default => "");
+        check!(default(Duration::MAX) => unreachable!(), Ok(Noted { .. }) = <-rx => { note("body"); "after" });
+        // Dropped for its pattern, and then there is nothing left.
+        check!(Err(_) = <-rx => unreachable!(), else => { note("body"); "after" });
+        check!(Ok(Noted(_, "other")) = <-rx => unreachable!(), default => { note("body"); "after" });
+        drop(rx);
+        // What a closed channel gives back.
+        note(select! { tx <- Noted(&log, "value") => { note("body"); "after" } });
+        note(select! { Err(_) = tx <- Noted(&log, "value") => { note("body"); "after" } });
+        note(select! { send(tx, Noted(&log, "value")) -> _ => { note("body"); "after" } });
+        assert_eq!(log.lock().unwrap().join(" "), ["value body after"; 3].join(" "));
+    }
+
+    #[test]
+    fn a_result_of_which_something_is_bound_ends_with_the_arm() {
+        let log = Mutex::new(Vec::new());
+        let note = |what| log.lock().unwrap().push(what);
+        let (tx, rx) = csp::bounded(1);
+        let message = || (Noted(&log, "first"), Noted(&log, "second"));
+        tx.send(message()).unwrap();
+        note(select! { Ok((_first, _)) = <-rx => { note("body"); "after" } });
+        tx.send(message()).unwrap();
+        note(select! { Ok((ref first, _)) = <-rx => { note("body"); assert_eq!(first.1, "first"); "after" } });
+        let log = log.lock().unwrap().join(" ");
+        // What is moved out goes first, as in a `match`.
+        assert_eq!(log, "body first second after body first second after");
+    }
+
+    #[test]
+    fn a_message_is_dropped_if_dropping_a_value_that_was_not_sent_panics() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("as expected");
+            }
+        }
+        let log = Mutex::new(Vec::new());
+        let (tx, _rx) = csp::bounded(0);
+        let (_tx, messages) = csp::bounded(4);
+        (0..4).for_each(|_| _tx.send(Noted(&log, "message")).unwrap());
+        let mut bodies = 0;
+        let mut run = |arms: &mut dyn FnMut() -> usize| {
+            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bodies += arms()));
+            assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"as expected"));
+        };
+        run(&mut || select! { _message = <-messages => 1, tx <- Bomb => 2 });
+        run(&mut || select! { tx <- Bomb => 2, recv(messages) -> _message => 1 });
+        run(&mut || select! { tx <- Bomb => 2, Ok(_message) = <-messages => 1, else => 3 });
+        run(&mut || select! { tx <- Bomb => 2, <-messages => 1 });
+        assert_eq!((bodies, messages.len()), (0, 0));
+        assert_eq!(*log.lock().unwrap(), ["message"; 4]);
     }
 
     #[test]
@@ -935,22 +1115,108 @@ mod select {
         assert_eq!(n, 31);
     }
 
+    /// `select!` with an arm for each combination of a ten and a unit, in Go's and crossbeam's syntax by turns: receives
+    /// where the units are digits, sends where they stand in parentheses. What comes after the braces is added.
+    macro_rules! arms {
+        ($channels:ident [$($tens:literal)*] [$($units:tt)*] $($rest:tt)*) => {
+            arms!(@ten $channels [$($tens)*] [$($units)*] {} $($rest)*)
+        };
+        (@ten $channels:ident [] $units:tt {$($done:tt)*} $($rest:tt)*) => { select! { $($done)* $($rest)* } };
+        (@ten $channels:ident [$ten:literal $($tens:literal)*] [$($unit:literal)*] {$($done:tt)*} $($rest:tt)*) => {
+            arms!(@ten $channels [$($tens)*] [$($unit)*] {
+                $($done)*
+                $(n = <-$channels[10 * $ten + $unit].1 => (n.unwrap(), 10 * $ten + $unit),)*
+            } $($rest)*)
+        };
+        (@ten $channels:ident [$ten:literal $($tens:literal)*] [$(($unit:literal))*] {$($done:tt)*} $($rest:tt)*) => {
+            arms!(@ten $channels [$($tens)*] [$(($unit))*] {
+                $($done)*
+                $(send($channels[10 * $ten + $unit].0, $unit) -> _ => ($unit, 10 * $ten + $unit),)*
+            } $($rest)*)
+        };
+    }
+
+    /// One channel is ready at a time: for each arm, its own body has to run.
+    fn each_arm_runs<const N: usize>(
+        select: impl Fn(&[(Sender<usize>, Receiver<usize>); N]) -> (usize, usize),
+        sends: bool,
+    ) {
+        let channels = std::array::from_fn(|_| csp::bounded(1));
+        if sends {
+            channels.iter().for_each(|(tx, _)| tx.send(0).unwrap());
+        }
+        for (n, (tx, rx)) in channels.iter().enumerate() {
+            if sends {
+                rx.recv().unwrap();
+                let (sent, arm) = select(&channels);
+                assert_eq!((arm, rx.try_recv()), (n, Ok(sent)));
+                tx.send(0).unwrap();
+            } else {
+                tx.send(n + 1000).unwrap();
+                assert_eq!(select(&channels), (n + 1000, n));
+            }
+        }
+    }
+
     #[test]
     fn any_number_of_arms() {
-        let channels = (0..64).map(|_| csp::bounded::<usize>(1)).collect::<Vec<_>>();
-        macro_rules! select_all {
-            ($($n:literal)*) => {
-                select! { $(n = <-channels[$n].1 => (n.unwrap(), $n)),* }
-            };
-        }
-        for n in [0, 31, 47] {
-            channels[n].0.send(n + 100).unwrap();
-            let received = select_all!(
-                0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36
-                37 38 39 40 41 42 43 44 45 46 47
-            );
-            assert_eq!(received, (n + 100, n));
-        }
+        each_arm_runs::<1>(|channels| arms!(channels[0][0]), false);
+        each_arm_runs::<2>(|channels| arms!(channels [0] [0 1]), false);
+        each_arm_runs::<2>(|channels| arms!(channels [0] [(0) (1)] default => unreachable!()), true);
+        // Beyond sixteen, the result is a tree.
+        each_arm_runs::<15>(
+            |channels| arms!(channels [0] [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14] default => unreachable!()),
+            false,
+        );
+        each_arm_runs::<16>(|channels| arms!(channels [0] [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15]), false);
+        each_arm_runs::<16>(
+            |channels| arms!(channels [0] [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] default => unreachable!()),
+            false,
+        );
+        each_arm_runs::<17>(|channels| arms!(channels [0] [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16]), false);
+        each_arm_runs::<20>(|channels| arms!(channels [0 1] [(0) (1) (2) (3) (4) (5) (6) (7) (8) (9)]), true);
+        each_arm_runs::<64>(
+            |channels| {
+                arms!(channels [0 1 2 3 4 5] [0 1 2 3 4 5 6 7 8 9]
+                    n = <-channels[60].1 => (n.unwrap(), 60),
+                    recv(channels[61].1) -> n => (n.unwrap(), 61),
+                    Ok(n) = <-channels[62].1 => (n, 62),
+                    recv(channels[63].1) -> n, if channels.len() == 64 => (n.unwrap(), 63),
+                )
+            },
+            false,
+        );
+        each_arm_runs::<130>(|channels| arms!(channels [0 1 2 3 4 5 6 7 8 9 10 11 12] [0 1 2 3 4 5 6 7 8 9]), false);
+        // A tree of three levels.
+        each_arm_runs::<260>(
+            |channels| {
+                arms!(channels [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25]
+                [0 1 2 3 4 5 6 7 8 9] default(Duration::MAX) => unreachable!())
+            },
+            false,
+        );
+    }
+
+    #[test]
+    fn among_many_arms_default_and_else_run_when_nothing_else_can() {
+        let channels: [_; 32] = std::array::from_fn(|_| csp::bounded::<usize>(0));
+        let channels = &channels;
+        // The last outcome stands alone in its node, or with others.
+        let default = arms!(channels [0] [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] default => (1, 0));
+        assert_eq!(default, (1, 0));
+        let default = arms!(channels [0 1] [0 1 2 3 4 5 6 7 8 9] default(Duration::ZERO) => (2, 0));
+        assert_eq!(default, (2, 0));
+        channels.iter().for_each(|(tx, _)| assert!(tx.close()));
+        let otherwise = select! {
+            Ok(_) = <-channels[0].1 => 0, Ok(_) = <-channels[1].1 => 1, Ok(_) = <-channels[2].1 => 2,
+            Ok(_) = <-channels[3].1 => 3, Ok(_) = <-channels[4].1 => 4, Ok(_) = <-channels[5].1 => 5,
+            Ok(n) = <-channels[6].1 => n, Ok(_) = <-channels[7].1 => 7, Ok(n) = <-channels[8].1 => n,
+            Ok(_) = <-channels[9].1 => 9, Ok(_) = <-channels[10].1 => 10, Ok(_) = <-channels[11].1 => 11,
+            Ok(n) = <-channels[12].1 => n, Ok(_) = <-channels[13].1 => 13, Ok(_) = <-channels[14].1 => 14,
+            Ok(n) = <-channels[15].1 => n, Ok(_) = <-channels[16].1 => 16, Ok(()) = channels[17].0 <- 17 => 17,
+            else => 100,
+        };
+        assert_eq!(otherwise, 100);
     }
 
     #[test]

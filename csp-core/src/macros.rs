@@ -120,7 +120,7 @@ macro_rules! go {
 /// | arm | does |
 /// |---|---|
 /// | `pattern = <-rx => body` | receives; the pattern is matched with what `rx.recv()` returns |
-/// | `<-rx => body` | receives, and drops it |
+/// | `<-rx => body` | receives; what `rx.recv()` returns is dropped before the body runs |
 /// | `tx <- value => body` | sends |
 /// | `pattern = tx <- value => body` | sends; the pattern is matched with what `tx.send(value)` returns |
 /// | `recv(rx) -> pattern => body` | receives |
@@ -154,11 +154,17 @@ macro_rules! go {
 /// ```
 ///
 /// Channels, values, conditions and the timeout are evaluated once, from top to bottom, on entering, whichever arm runs
-/// in the end. A channel may be anything that derefs to a [`Sender`](crate::channel::Sender) or
-/// [`Receiver`](crate::channel::Receiver); it is borrowed until the choice is made, and not while a body runs.
+/// in the end; within an arm the channel is first, then the value, then the condition. A channel may be anything that
+/// derefs to a [`Sender`](crate::channel::Sender) or [`Receiver`](crate::channel::Receiver); it is borrowed until the
+/// choice is made, and not while a body runs.
 ///
-/// Arms are separated by commas, which may be left out after a block. A body is no closure: `break`, `continue`,
-/// `return` and `?` act on the enclosing function. The `select!` is an expression, and its value is the body's.
+/// A result of which the pattern binds nothing, as `_` and `Ok(_)` do, is dropped before the body runs. Of any other
+/// result, what the pattern does not bind lives until the arm ends. Values that were not sent are dropped before the
+/// body, too.
+///
+/// Arms are separated by commas, which may be left out after a block. There may be any number of them. A body is no
+/// closure: `break`, `continue`, `return` and `?` act on the enclosing function. The `select!` is an expression, and its
+/// value is the body's.
 ///
 /// ```
 /// # use csp_core as csp;

@@ -8,33 +8,42 @@
 //! }
 //!
 //! {
-//!     enum Chosen<A0, A1> { A0(A0), A1(A1), Default }
-//!     match {
-//!         let result = match &a { channel0 => match &mut recv(channel0) { operation0 =>
-//!             match &tx { channel1 => match &mut send(channel1, value()) { operation1 =>
-//!                 match poll(Order::Random, [operation0.arm(), operation1.arm()]) {
-//!                     0 => Chosen::A0(operation0.finish()),
-//!                     1 => Chosen::A1(operation1.finish()),
-//!                     _ => Chosen::Default,
-//!                 }
-//!             }}
-//!         }};
-//!         result
-//!     } {
-//!         Chosen::A0(x) => BODY0,
-//!         Chosen::A1(_) => BODY1,
-//!         Chosen::Default => BODY2,
+//!     enum Chosen3<A0, A1, A2> { A0(A0), A1(A1), A2(A2) }
+//!     let chosen;
+//!     match (&mut recv(match &a { channel => channel }), &mut send(match &tx { channel => channel }, value())) {
+//!         (operation0, operation1) => chosen = {
+//!             let chosen = poll(Order::Random, [operation0.arm(), operation1.arm()]);
+//!             match chosen {
+//!                 0 => Chosen3::A0({ let result = operation0.finish(); result }),
+//!                 1 => Chosen3::A1({ let result = operation1.finish(); }),
+//!                 _ => Chosen3::A2(()),
+//!             }
+//!         },
+//!     };
+//!     match chosen {
+//!         Chosen3::A0(result) => match result { x => BODY0 },
+//!         Chosen3::A1(()) => BODY1,
+//!         Chosen3::A2(()) => BODY2,
 //!     }
 //! }
 //! ```
 //!
-//! The nested `match`es evaluate channels and values once and in order, and keep their temporaries until the choice is
-//! made. The `let` ends them, and with them every borrow of a channel, before a body runs. No closure and no loop is
-//! around what the user wrote, so `break`, `continue`, `return` and `?` act on the enclosing function.
+//! The tuple evaluates channels and values once and in order, and its statement keeps their temporaries until the choice
+//! is made. Its end ends them, and with them every borrow of a channel, before a body runs. Where dropping one of them
+//! panics, `chosen` has the received message already, and drops it. No closure and no loop is around what the user
+//! wrote, so `break`, `continue`, `return` and `?` act on the enclosing function.
+//!
+//! A result of which the pattern binds nothing is not part of what is chosen: it is dropped at once.
 //!
 //! Where a pattern can fail to match, the choice is made in a loop: an arm whose result does not match is taken out,
 //! and the others are waited for. The loop tests a copy of the pattern without bindings, which moves nothing; the
-//! `match` outside binds.
+//! `match` at the end binds.
+//!
+//! Nothing nests with the number of arms, and no enum grows with it (see [`grow`]), so that rustc's time is close to
+//! linear in it: `cargo check` of 600 arms takes a second.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use proc_macro2::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -166,8 +175,8 @@ fn is_block(body: &Expr) -> bool {
 /// be a comparison.
 struct Head {
     tokens: Vec<TokenTree>,
-    /// What follows `, if`.
-    guard: Option<Vec<TokenTree>>,
+    /// The `if` of `, if condition`, and the condition.
+    guard: Option<(Span, Vec<TokenTree>)>,
     /// Where the `=>` is.
     end: Span,
 }
@@ -193,7 +202,7 @@ impl Head {
             return Ok(None);
         };
         let comma = tokens.windows(2).position(|pair| is_punct(&pair[0], ',') && is_ident(&pair[1], "if"));
-        let guard = comma.map(|comma| tokens.drain(comma..).skip(2).collect());
+        let guard = comma.map(|comma| (tokens[comma + 1].span(), tokens.drain(comma..).skip(2).collect()));
         Ok(Some(Head { tokens, guard, end: arrow.spans[0] }))
     }
 
@@ -217,7 +226,7 @@ impl Head {
             return Err(Error::new(token.span(), format!("unexpected token after `{keyword}`, expected `=>`")));
         }
         match &self.guard {
-            Some(_) => Err(Error::new(self.start(), format!("`{keyword}` takes no condition"))),
+            Some((at, _)) => Err(Error::new(*at, format!("`{keyword}` takes no condition"))),
             None => Ok(()),
         }
     }
@@ -237,7 +246,7 @@ impl Head {
     }
 
     fn condition(&self) -> Result<Option<Expr>> {
-        self.guard.as_ref().map(|tokens| parse_part(tokens, self.end, "a condition", Expr::parse)).transpose()
+        self.guard.as_ref().map(|(_, tokens)| parse_part(tokens, self.end, "a condition", Expr::parse)).transpose()
     }
 
     fn operation(&self) -> Result<(Operation, Option<Pat>)> {
@@ -308,7 +317,7 @@ impl Head {
     /// `<-rx`, `pattern = <-rx`, `tx <- value`, `pattern = tx <- value`.
     fn go(&self, before: &[TokenTree], arrow: Span, after: &[TokenTree]) -> Result<(Operation, Option<Pat>)> {
         if let Some(second) = find_arrow(after) {
-            return Err(Error::new(after[second].span(), "a second `<-`: an arm receives or sends once"));
+            return Err(error_at_pair(&after[second..], "a second `<-`: an arm receives or sends once"));
         }
         let (pattern, channel) = match find_assignment(before) {
             Some(equals) => {
@@ -494,11 +503,18 @@ fn is_constant(binding: &syn::PatIdent) -> bool {
 }
 
 /// Makes of a pattern one that matches the same values and binds nothing.
-struct Unbind;
+#[derive(Default)]
+struct Unbind {
+    /// Whether there was something to take away.
+    found: bool,
+}
 
 impl VisitMut for Unbind {
     fn visit_pat_mut(&mut self, pattern: &mut Pat) {
+        // What a macro binds does not show.
+        self.found |= matches!(pattern, Pat::Macro(_) | Pat::Verbatim(_));
         let Pat::Ident(binding) = pattern else { return visit_mut::visit_pat_mut(self, pattern) };
+        self.found |= !is_constant(binding);
         match binding.subpat.take() {
             Some((_, subpattern)) => {
                 *pattern = *subpattern;
@@ -512,6 +528,7 @@ impl VisitMut for Unbind {
     /// `Message { id }` is `Message { id: _ }`.
     fn visit_field_pat_mut(&mut self, field: &mut FieldPat) {
         if field.colon_token.is_none() {
+            self.found = true;
             field.colon_token = Some(Default::default());
             *field.pat = parse_quote!(_);
         }
@@ -523,6 +540,108 @@ impl Arm {
     fn is_irrefutable(&self) -> bool {
         self.pattern.as_ref().is_none_or(is_irrefutable)
     }
+
+    /// The pattern, if it binds anything.
+    fn binding(&self) -> Option<&Pat> {
+        let mut unbind = Unbind::default();
+        unbind.visit_pat_mut(&mut self.pattern.clone()?);
+        self.pattern.as_ref().filter(|_| unbind.found)
+    }
+
+    /// Takes the arm out and goes on if its result does not match. It moves nothing.
+    fn test(&self, names: &Names, operation: &Ident) -> Option<TokenStream> {
+        let mut pattern = self.pattern.clone()?;
+        if self.is_irrefutable() && (self.binding().is_some() || matches!(pattern, Pat::Wild(_))) {
+            // There is nothing to find out, and rustc sees the pattern elsewhere or need not see it.
+            return None;
+        }
+        Unbind::default().visit_pat_mut(&mut pattern);
+        let result = &names.result;
+        let mismatch = (!self.is_irrefutable()).then(|| {
+            quote!(_ => {
+                #operation.disable();
+                continue;
+            })
+        });
+        Some(quote! {
+            #[allow(unreachable_patterns)]
+            match #result {
+                #pattern => {}
+                #mismatch
+            }
+        })
+    }
+
+    /// Matches the result, if there is one, and runs the body.
+    fn bind(&self, names: &Names) -> MatchArm {
+        let body = &self.body;
+        let Some(pattern) = self.binding() else {
+            return MatchArm { pattern: quote!(()), body: body.to_token_stream() };
+        };
+        let Names { library, result, .. } = names;
+        let mismatch =
+            (!self.is_irrefutable()).then(|| quote!(#[allow(unreachable_patterns)] _ => #library::no_such_arm(),));
+        let body = quote! {
+            match #result {
+                #pattern => #body,
+                #mismatch
+            }
+        };
+        MatchArm { pattern: result.to_token_stream(), body }
+    }
+}
+
+/// Makes one of many things: up to [`Node::WIDTH`] neighbours go into a node, which is one of the things of the next level.
+///
+/// What comes out of a `select!` is an enum with a type parameter for each arm, and the time that rustc takes for that
+/// grows with the fourth power of their number. So the outcomes of many arms are a tree of enums.
+fn grow<T>(mut things: Vec<T>, mut node: impl FnMut(&[T]) -> T) -> T {
+    loop {
+        things = things.chunks(Node::WIDTH).map(&mut node).collect();
+        if things.len() == 1 {
+            return things.pop().expect("one");
+        }
+    }
+}
+
+/// One of so many outcomes, each of a type of its own: all of a `select!`, unless it has many.
+struct Node {
+    width: usize,
+}
+
+impl Node {
+    /// Up to here a tree would gain nothing.
+    const WIDTH: usize = 16;
+
+    fn declaration(&self) -> TokenStream {
+        let name = self.name();
+        let variants = (0..self.width).map(|index| self.variant(index)).collect::<Vec<_>>();
+        quote! {
+            #[allow(clippy::large_enum_variant)]
+            enum #name<#(#variants),*> { #(#variants(#variants)),* }
+        }
+    }
+
+    /// The outcome `index`: an expression or a pattern, as `inner` is.
+    fn outcome(&self, index: usize, inner: &TokenStream) -> TokenStream {
+        let (name, variant) = (self.name(), self.variant(index));
+        quote!(#name::#variant(#inner))
+    }
+
+    /// An item, and so not hygienic: visible to the bodies, but nobody writes it.
+    fn name(&self) -> Ident {
+        local(&format!("Chosen{}", self.width), Span::call_site())
+    }
+
+    fn variant(&self, index: usize) -> Ident {
+        Ident::new(&format!("A{index}"), Span::mixed_site())
+    }
+}
+
+/// An arm of a `match` on an outcome: on a leaf of the tree, or on a node.
+struct MatchArm {
+    pattern: TokenStream,
+    body: TokenStream,
 }
 
 /// The names that an expansion uses.
@@ -538,8 +657,7 @@ impl Names {
         let at = Span::call_site();
         Names {
             library: quote!(#library::__private::select),
-            // An item, and so not hygienic: visible to the bodies, but nobody writes it.
-            chosen: local("Chosen", at),
+            chosen: local("chosen", at),
             entered: local("entered", at),
             result: local("result", at),
         }
@@ -555,12 +673,8 @@ impl Names {
     }
 
     /// Where it is no channel, rustc says so about the user's expression.
-    fn channel(&self, index: usize, channel: &Expr) -> Ident {
-        local(&format!("channel{index}"), start(channel))
-    }
-
-    fn variant(&self, index: usize) -> Ident {
-        Ident::new(&format!("A{index}"), Span::mixed_site())
+    fn channel(&self, channel: &Expr) -> Ident {
+        local("channel", start(channel))
     }
 }
 
@@ -571,58 +685,64 @@ impl Select {
         if self.arms.is_empty() && self.default.is_none() && self.otherwise.is_none() {
             return quote!(match #library::wait(#library::Order::#order, []) { _ => #library::no_such_arm() });
         }
-        let variants = (0..self.arms.len()).map(|index| names.variant(index)).collect::<Vec<_>>();
-        let default = self.default.as_ref().map(|_| quote!(Default));
-        let otherwise = self.otherwise.as_ref().map(|_| quote!(Else));
-        let choice = self.evaluate(&names, self.choose(&names, order));
-        let arms = self.arms.iter().zip(&variants).map(|(arm, variant)| {
-            let pattern = arm.pattern.as_ref().map_or_else(|| quote!(_), ToTokens::to_token_stream);
-            let body = &arm.body;
-            let mismatch = (!arm.is_irrefutable())
-                .then(|| quote!(#[allow(unreachable_patterns)] #chosen::#variant(_) => #library::no_such_arm(),));
-            quote!(#chosen::#variant(#pattern) => #body, #mismatch)
+        let arms = self.arms.iter().map(|arm| arm.bind(&names));
+        let last = self.last().map(|body| MatchArm { pattern: quote!(()), body: body.to_token_stream() });
+        let mut widths = BTreeSet::new();
+        let MatchArm { body, .. } = grow(arms.chain(last).collect(), |arms| {
+            let node = Node { width: arms.len() };
+            widths.insert(node.width);
+            let arms = arms.iter().enumerate().map(|(index, MatchArm { pattern, body })| {
+                let outcome = node.outcome(index, pattern);
+                quote!(#outcome => #body,)
+            });
+            MatchArm { pattern: quote!(#chosen), body: quote!(match #chosen { #(#arms)* }) }
         });
-        let default_arm = self.default.iter().map(|arm| (quote!(Default), &arm.body));
-        let else_arm = self.otherwise.iter().map(|arm| (quote!(Else), &arm.body));
-        let last = default_arm.chain(else_arm).map(|(variant, body)| quote!(#chosen::#variant => #body,));
+        let enums = widths.into_iter().map(|width| Node { width }.declaration());
+        let evaluation = self.evaluate(&names, self.choose(&names, order));
         quote!({
-            #[allow(clippy::large_enum_variant)]
-            enum #chosen<#(#variants),*> { #(#variants(#variants),)* #default #otherwise }
-            match {
-                #choice
-            } {
-                #(#arms)*
-                #(#last)*
-            }
+            #(#enums)*
+            #evaluation
+            #body
         })
     }
 
-    /// `choice`, inside the `match`es that evaluate channels, values, conditions and the timeout.
-    fn evaluate(&self, names: &Names, choice: TokenStream) -> TokenStream {
-        let Names { library, result, .. } = names;
-        let mut nest = choice;
-        let mut default = self.default.as_ref().filter(|default| default.timeout.is_some());
-        for index in (0..=self.arms.len()).rev() {
-            if let Some(DefaultArm { timeout: Some(duration), .. }) = default.take_if(|arm| arm.position == index) {
-                let timeout = names.timeout(duration);
-                nest = quote!(match #duration { #timeout => #nest });
-            }
-            let Some(arm) = index.checked_sub(1).map(|index| &self.arms[index]) else { break };
-            let operation = names.operation(index - 1);
-            let guard = arm.guard.as_ref().map(|condition| quote!(.when(#condition)));
-            let (Operation::Recv { channel } | Operation::Send { channel, .. }) = &arm.operation;
-            let variable = names.channel(index - 1, channel);
-            let begin = match &arm.operation {
-                Operation::Recv { .. } => quote!(recv(#variable)),
-                Operation::Send { value, .. } => quote!(send(#variable, #value)),
-            };
-            let channel = reference(channel);
-            nest = quote!(match #channel { #variable => match &mut #library::#begin #guard { #operation => #nest } });
-        }
-        quote!(let #result = #nest; #result)
+    /// The body of `default` or `else`.
+    fn last(&self) -> Option<&Expr> {
+        let default = self.default.as_ref().map(|arm| &arm.body);
+        default.or(self.otherwise.as_ref().map(|arm| &arm.body))
     }
 
-    /// The wait, and what the arm that it chose has done, as a variant of `Chosen`.
+    /// `choice`, inside the `match` that evaluates channels, values, conditions and the timeout.
+    fn evaluate(&self, names: &Names, choice: TokenStream) -> TokenStream {
+        let Names { library, chosen, .. } = names;
+        let mut operands = Vec::new();
+        let mut variables = Vec::new();
+        let mut default = self.default.as_ref().filter(|default| default.timeout.is_some());
+        for index in 0..=self.arms.len() {
+            if let Some(DefaultArm { timeout: Some(duration), .. }) = default.take_if(|arm| arm.position == index) {
+                operands.push(duration.to_token_stream());
+                variables.push(names.timeout(duration));
+            }
+            let Some(arm) = self.arms.get(index) else { break };
+            let guard = arm.guard.as_ref().map(|condition| quote!(.when(#condition)));
+            let (Operation::Recv { channel } | Operation::Send { channel, .. }) = &arm.operation;
+            let variable = names.channel(channel);
+            let reference = reference(channel);
+            let channel = quote!(match #reference { #variable => #variable });
+            let begin = match &arm.operation {
+                Operation::Recv { .. } => quote!(recv(#channel)),
+                Operation::Send { value, .. } => quote!(send(#channel, #value)),
+            };
+            operands.push(quote!(&mut #library::#begin #guard));
+            variables.push(names.operation(index));
+        }
+        quote! {
+            let #chosen;
+            match (#(#operands,)*) { (#(#variables,)*) => #chosen = #choice };
+        }
+    }
+
+    /// The wait, and what the arm that it chose has done, as an outcome.
     fn choose(&self, names: &Names, order: &Ident) -> TokenStream {
         let Names { library, chosen, entered, result } = names;
         let retries = !self.arms.iter().all(Arm::is_irrefutable);
@@ -643,33 +763,39 @@ impl Select {
             None if can_be_empty => quote!(#library::wait_else(#order, #arms)),
             None => quote!(#library::wait(#order, #arms)),
         };
-        let none = match (&self.default, &self.otherwise) {
-            (Some(_), _) => quote!(#chosen::Default),
-            (None, Some(_)) => quote!(#chosen::Else),
-            (None, None) if can_be_empty => {
-                quote!(::core::panic!("every arm of this `select!` is out, and it has no `else`"))
+        let count = self.arms.len();
+        let all_out = (can_be_empty && self.last().is_none()).then(|| {
+            quote!(if #chosen == #count {
+                ::core::panic!("every arm of this `select!` is out, and it has no `else`")
+            })
+        });
+        let results = self.arms.iter().zip(&operations).map(|(arm, operation)| {
+            let test = arm.test(names, operation);
+            match arm.binding() {
+                Some(_) => quote!({ let #result = #operation.finish(); #test #result }),
+                // What nobody binds ends here.
+                None => quote!({ let #result = #operation.finish(); #test }),
             }
-            (None, None) => quote!(#library::no_such_arm()),
-        };
-        let results = self.arms.iter().zip(&operations).enumerate().map(|(index, (arm, operation))| {
-            let variant = names.variant(index);
-            let mismatch = arm.pattern.as_ref().filter(|_| !arm.is_irrefutable()).map(|pattern| {
-                let mut pattern = pattern.clone();
-                Unbind.visit_pat_mut(&mut pattern);
-                quote! {
-                    #[allow(unreachable_patterns)]
-                    match #result {
-                        #pattern => {}
-                        _ => {
-                            #operation.disable();
-                            continue;
-                        }
-                    }
+        });
+        let last = self.last().map(|_| quote!(()));
+        let leaves = results.chain(last).enumerate().map(|(index, result)| (index..=index, result)).collect();
+        let (_, outcome) = grow(leaves, |arms: &[(RangeInclusive<usize>, TokenStream)]| {
+            let node = Node { width: arms.len() };
+            let whole = *arms[0].0.start()..=*arms[node.width - 1].0.end();
+            let arms = arms.iter().enumerate().map(|(index, (range, inner))| {
+                let outcome = node.outcome(index, inner);
+                let (from, to) = (range.start(), range.end());
+                if index + 1 == node.width {
+                    quote!(_ => #outcome,)
+                } else if from == to {
+                    quote!(#from => #outcome,)
+                } else {
+                    quote!(#from..=#to => #outcome,)
                 }
             });
-            quote!(#index => { let #result = #operation.finish(); #mismatch #chosen::#variant(#result) })
+            (whole, quote!(match #chosen { #(#arms)* }))
         });
-        let choice = quote!(match #wait { #(#results)* _ => #none });
+        let choice = quote!({ let #chosen = #wait; #all_out #outcome });
         if !retries {
             return choice;
         }
