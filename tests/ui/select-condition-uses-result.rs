@@ -1,0 +1,9 @@
+use csp::select;
+
+fn main() {
+    let (tx, rx) = csp::bounded::<i32>(1);
+    select! {
+        Ok(v) = <-rx, if v > 1 => {}
+        else => {}
+    }
+}

@@ -1,0 +1,8 @@
+use csp::select;
+
+fn main() {
+    let (tx, rx) = csp::bounded::<i32>(1);
+    select! {
+        v = <-rx, rx => drop(v),
+    }
+}
