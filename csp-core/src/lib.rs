@@ -30,9 +30,10 @@ pub use spawn::{
 pub use sync::WaitGroup;
 pub use time::sleep;
 
-/// What the macros expand to.
+/// What the macros expand to, and what tests have to see.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::chan::handle::waiting;
     pub use crate::entry::{main, test};
     #[cfg(csp_native)]
     pub use crate::slot::measure::switch_there_and_back;

@@ -59,6 +59,11 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     handles(Chan::unbounded())
 }
 
+/// How many wait to send on a channel, and how many to receive. For tests: only there it is known what it was good for.
+pub fn waiting<T>(sender: &Sender<T>) -> (usize, usize) {
+    sender.core().waiting()
+}
+
 fn handles<T>(chan: NonNull<Chan<T>>) -> (Sender<T>, Receiver<T>) {
     (Sender { chan }, Receiver { flavor: Flavor::Chan(chan) })
 }

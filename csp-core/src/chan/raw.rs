@@ -163,6 +163,17 @@ impl Core {
         }
     }
 
+    /// How many are queued as senders, and as receivers.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.lock.lock();
+        // SAFETY: the lock is held until the last line.
+        unsafe {
+            let waiting = (self.senders.len(), self.receivers.len());
+            self.lock.unlock();
+            waiting
+        }
+    }
+
     /// Closes the channel. Says whether it was open.
     pub(crate) fn close(&self) -> bool {
         let mut woken = Woken::new();

@@ -88,6 +88,26 @@ impl Queue {
         self.oldest.store(waiter, Ordering::Release);
     }
 
+    /// How many waiters are linked, stale ones included.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock.
+    pub(crate) unsafe fn len(&self) -> usize {
+        let first = self.oldest();
+        if first.is_null() {
+            return 0;
+        }
+        // SAFETY: linked waiters are alive, and their links are ours under the lock (W2).
+        unsafe {
+            let (mut len, mut waiter) = (1, (*first).next.get());
+            while waiter != first {
+                (len, waiter) = (len + 1, (*waiter).next.get());
+            }
+            len
+        }
+    }
+
     /// Appends a waiter.
     ///
     /// # Safety
