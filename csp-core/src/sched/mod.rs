@@ -65,6 +65,8 @@ const GLOBAL_TICKS: u32 = 64;
 const SEARCH_TIME: Duration = Duration::from_micros(15);
 /// How long a goroutine must have waited in a *next* place before a thief may take it.
 const NEXT_PATIENCE: Duration = Duration::from_micros(6);
+/// A goroutine that is over sooner, its way to another processor included, had better stayed where it was started.
+const CRUMB: Duration = Duration::from_nanos(400);
 
 static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_PROCS];
 /// How many processors there may be now.
@@ -139,7 +141,9 @@ pub(crate) fn spawn(task: TaskRef) {
             match processor.fresh.push(runnable) {
                 Ok(()) => {
                     processor.count_started();
-                    notify_work();
+                    if !processor.spend_crumb() {
+                        notify_work();
+                    }
                     return;
                 }
                 Err(back) => runnable = back,
@@ -734,7 +738,7 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         return Some(runnable);
     }
     if worker.searching.get() || start_searching(worker) {
-        if let Some(runnable) = search(processor) {
+        if let Some(runnable) = search(worker, processor) {
             return Some(runnable);
         }
         // Timers of others whose time had come.
@@ -783,7 +787,7 @@ struct Seen {
 }
 
 /// Looks for something to take from other processors, for a while.
-fn search(own: &'static Processor) -> Option<Runnable> {
+fn search(worker: &Worker, own: &'static Processor) -> Option<Runnable> {
     let procs = PROCS_MADE.load(Ordering::Acquire);
     if procs < 2 {
         return None;
@@ -791,6 +795,9 @@ fn search(own: &'static Processor) -> Option<Runnable> {
     let start = Instant::now();
     let patient = procs <= available_parallelism();
     let mut seen = [Seen::default(); 64];
+    if let Some((victim, count, since)) = worker.loot.take() {
+        victim.judge_fresh(start.duration_since(since) < count * CRUMB);
+    }
     let start_of_clock = timer::since_start(start);
     loop {
         let elapsed = start.elapsed();
@@ -804,7 +811,13 @@ fn search(own: &'static Processor) -> Option<Runnable> {
             if std::ptr::eq(victim, own) {
                 continue;
             }
-            if let Some(runnable) = steal(victim, own) {
+            if let Some(runnable) = victim.ready.steal_into(&own.ready) {
+                return Some(runnable);
+            }
+            if !victim.has_crumbs()
+                && let Some((runnable, count)) = steal_fresh(victim, own)
+            {
+                worker.loot.set(Some((victim, count, Instant::now())));
                 return Some(runnable);
             }
             if victim.timers.next() <= now {
@@ -849,21 +862,20 @@ fn search(own: &'static Processor) -> Option<Runnable> {
     }
 }
 
-/// Takes half of what others may take from `victim`: one to run, the rest into `own`.
-fn steal(victim: &'static Processor, own: &'static Processor) -> Option<Runnable> {
-    if let Some(runnable) = victim.ready.steal_into(&own.ready) {
-        return Some(runnable);
-    }
+/// Takes half of those that have not started at `victim`, the oldest: one to run, the rest into `own`. Says how many.
+fn steal_fresh(victim: &'static Processor, own: &'static Processor) -> Option<(Runnable, u32)> {
     let more = victim.fresh.len() / 2;
     let first = victim.fresh.steal()?;
+    let mut count = 1;
     for _ in 1..more {
         let Some(runnable) = victim.fresh.steal() else { break };
+        count += 1;
         if let Err(runnable) = own.fresh.push(runnable) {
             inject_quietly(runnable);
             break;
         }
     }
-    Some(first)
+    Some((first, count))
 }
 
 /// Work was queued where others can take it: wakes a worker if there is an idle processor and nobody searches.

@@ -39,6 +39,11 @@ pub(crate) struct Processor {
     pub(crate) next_called_at: AtomicU32,
     /// What a searcher found about the goroutine in `next`: 0 nothing, 1 it had to be stolen, 2 it ran here by itself.
     next_hint: AtomicU32,
+    /// How many more may be started before a thief is welcome again: those that one took were over sooner than it takes to
+    /// move them. Set by that thief, counted down by the owner, cleared by sysmon.
+    crumbs: AtomicU32,
+    /// How many that were the last time. Used by thieves, as a hint.
+    crumbs_before: AtomicU32,
     /// Goroutines started here, and ended here. Written by the owner.
     started: AtomicU64,
     ended: AtomicU64,
@@ -79,6 +84,8 @@ impl Processor {
             next_refill: Cell::new(0),
             next_called_at: AtomicU32::new(0),
             next_hint: AtomicU32::new(0),
+            crumbs: AtomicU32::new(0),
+            crumbs_before: AtomicU32::new(0),
             started: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             ids: Cell::new((0, 0)),
@@ -185,14 +192,45 @@ impl Processor {
         hint.store(0, Ordering::Relaxed);
     }
 
-    /// Whether there is anything that others can take from here without freezing the owner.
+    /// A thief reports how those in `fresh` that it took were: over too soon to be worth it, or not.
+    pub(crate) fn judge_fresh(&self, crumbs: bool) {
+        let before = self.crumbs_before.load(Ordering::Relaxed);
+        let now = if crumbs { (before * 2).clamp(256, 1 << 14) } else { 0 };
+        self.crumbs_before.store(now, Ordering::Relaxed);
+        self.crumbs.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether a thief is to leave those in `fresh` to the owner.
+    pub(crate) fn has_crumbs(&self) -> bool {
+        self.crumbs.load(Ordering::Relaxed) != 0
+    }
+
+    /// One more is in `fresh`: says whether to keep quiet about it. Owner.
+    #[inline(always)]
+    pub(crate) fn spend_crumb(&self) -> bool {
+        let crumbs = self.crumbs.load(Ordering::Relaxed);
+        crumbs != 0 && {
+            self.crumbs.store(crumbs - 1, Ordering::Relaxed);
+            true
+        }
+    }
+
+    /// The owner did not get to what is in `fresh`.
+    pub(crate) fn offer_crumbs(&self) {
+        self.crumbs.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether there is anything that others can, and should, take from here without freezing the owner.
     pub(crate) fn has_queued(&self) -> bool {
-        self.ready.len() != 0 || self.fresh.len() != 0
+        self.ready.len() != 0 || (self.fresh.len() != 0 && !self.has_crumbs())
     }
 
     /// Whether there is anything that whoever holds the processor can run.
     pub(crate) fn has_any(&self) -> bool {
-        self.has_next() || self.has_queued() || self.spawners_len.load(Ordering::Relaxed) != 0
+        self.has_next()
+            || self.ready.len() != 0
+            || self.fresh.len() != 0
+            || self.spawners_len.load(Ordering::Relaxed) != 0
     }
 
     /// Lets a goroutine wait for room in `fresh`. Owner.

@@ -163,7 +163,10 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
         let oldest = processor.fresh.oldest();
         if oldest != seen.oldest.0 || processor.fresh.len() == 0 {
             seen.oldest = (oldest, now);
-        } else if now.duration_since(seen.oldest.1) >= TIME_SLICE {
+        } else {
+            processor.offer_crumbs();
+        }
+        if now.duration_since(seen.oldest.1) >= TIME_SLICE {
             processor.set_starving();
         }
         let (tick, worker) = (processor.tick(), processor.worker());

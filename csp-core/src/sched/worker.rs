@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) reserved: bool,
     /// It came with the right to search.
     pub(crate) searching: Cell<bool>,
+    /// How many that had not started it took from which processor, and when.
+    pub(crate) loot: Cell<Option<(&'static Processor, u32, Instant)>>,
     /// A goroutine that was picked, and can be run from the worker's own stack alone.
     pub(crate) pending: Cell<Option<Runnable>>,
     /// It runs a goroutine without a processor, and is counted among those who do.
@@ -84,6 +86,7 @@ impl Worker {
             tainted: AtomicBool::new(false),
             reserved,
             searching: Cell::new(false),
+            loot: Cell::new(None),
             pending: Cell::new(None),
             detached: AtomicBool::new(false),
             ends: Cell::new(false),
