@@ -132,6 +132,105 @@ impl Deque {
     }
 }
 
+#[cfg(all(test, not(csp_loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    fn runnable(n: usize) -> Runnable {
+        // SAFETY: any word but zero is a runnable, as long as nobody runs it.
+        unsafe { Runnable::from_raw(n) }
+    }
+
+    /// An empty deque through which so many have gone already.
+    fn starting_at(index: u32) -> Deque {
+        let deque = Deque::new();
+        deque.top.store(index, Ordering::Relaxed);
+        deque.bottom.store(index, Ordering::Relaxed);
+        deque
+    }
+
+    #[test]
+    fn a_deque_whose_indices_wrap_around_is_still_last_in_first_out_for_its_owner() {
+        for before in 0..=CAPACITY as u32 + 1 {
+            let deque = starting_at(0_u32.wrapping_sub(before));
+            (1..=CAPACITY).for_each(|n| deque.push(runnable(n)).unwrap());
+            assert_eq!((deque.len(), deque.push(runnable(9999))), (CAPACITY, Err(runnable(9999))));
+            (1..=CAPACITY).rev().for_each(|n| assert_eq!(deque.pop(), Some(runnable(n)), "{before} before the wrap"));
+            assert_eq!((deque.len(), deque.pop(), deque.steal()), (0, None, None));
+            // Up and down across the wrap.
+            for n in 1..=10 {
+                deque.push(runnable(n)).unwrap();
+                assert_eq!((deque.len(), deque.pop(), deque.pop()), (1, Some(runnable(n)), None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_deque_whose_indices_wrap_around_is_still_first_in_first_out_for_thieves() {
+        for before in 0..=CAPACITY as u32 + 1 {
+            let deque = starting_at(0_u32.wrapping_sub(before));
+            (1..=CAPACITY).for_each(|n| deque.push(runnable(n)).unwrap());
+            for n in 1..=CAPACITY {
+                let oldest = deque.oldest();
+                assert_eq!(deque.steal(), Some(runnable(n)), "{before} before the wrap");
+                assert_ne!(deque.oldest(), oldest);
+                deque.push(runnable(CAPACITY + n)).unwrap();
+            }
+            assert_eq!(deque.pop(), Some(runnable(2 * CAPACITY)));
+            (CAPACITY + 1..2 * CAPACITY).for_each(|n| assert_eq!(deque.steal(), Some(runnable(n))));
+            assert_eq!((deque.len(), deque.pop(), deque.steal()), (0, None, None));
+        }
+    }
+
+    /// The owner and a thief at once, over the wrap, again and again down to the last element: nothing is lost or
+    /// doubled, and the thief gets the oldest.
+    #[test]
+    fn nothing_is_lost_to_a_thief_while_indices_wrap_around() {
+        const COUNT: usize = if cfg!(miri) { 600 } else { 20_000 };
+        // The owner takes back half of what it pushes, or so: the indices move by the thief's share alone.
+        let deque = Arc::new(starting_at(u32::MAX));
+        let over = Arc::new(AtomicBool::new(false));
+        let thief = {
+            let (deque, over) = (deque.clone(), over.clone());
+            thread::spawn(move || {
+                let mut got = Vec::new();
+                loop {
+                    // Before the look: what was pushed before the end is still found after it.
+                    let last_look = over.load(Ordering::Acquire);
+                    match deque.steal() {
+                        Some(oldest) => got.push(oldest.into_raw()),
+                        None if last_look => return got,
+                        None => thread::yield_now(),
+                    }
+                }
+            })
+        };
+        let mut here = Vec::new();
+        for n in 1..=COUNT {
+            while deque.push(runnable(n)).is_err() {
+                here.extend(deque.pop().map(Runnable::into_raw));
+            }
+            if n % 3 == 0 {
+                here.extend(deque.pop().map(Runnable::into_raw));
+            }
+            if n % 64 == 0 {
+                here.extend(std::iter::from_fn(|| deque.pop().map(Runnable::into_raw)));
+            }
+        }
+        over.store(true, Ordering::Release);
+        let stolen = thief.join().unwrap();
+        assert!(stolen.is_sorted(), "a thief takes the oldest");
+        here.extend(stolen);
+        here.sort_unstable();
+        assert!(here.into_iter().eq(1..=COUNT));
+        assert_ne!(deque.oldest(), u32::MAX, "the indices went past the wrap");
+    }
+}
+
 #[cfg(all(test, csp_loom))]
 mod loom_tests {
     use loom::sync::Arc;

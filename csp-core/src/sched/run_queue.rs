@@ -112,6 +112,108 @@ impl RunQueue {
     }
 }
 
+#[cfg(all(test, not(csp_loom)))]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    fn runnable(n: usize) -> Runnable {
+        // SAFETY: any word but zero is a runnable, as long as nobody runs it.
+        unsafe { Runnable::from_raw(n) }
+    }
+
+    /// An empty queue through which so many have gone already.
+    fn starting_at(index: u32) -> RunQueue {
+        let queue = RunQueue::new();
+        queue.head.store(index, Ordering::Relaxed);
+        queue.tail.store(index, Ordering::Relaxed);
+        queue
+    }
+
+    #[test]
+    fn a_queue_whose_indices_wrap_around_is_still_first_in_first_out() {
+        for before in 0..=CAPACITY as u32 + 1 {
+            let queue = starting_at(0_u32.wrapping_sub(before));
+            (1..=CAPACITY).for_each(|n| queue.push(runnable(n)).unwrap());
+            assert_eq!((queue.len(), queue.push(runnable(9999))), (CAPACITY, Err(runnable(9999))));
+            for n in 1..=CAPACITY {
+                assert_eq!(queue.pop(), Some(runnable(n)), "{before} before the wrap");
+                queue.push(runnable(CAPACITY + n)).unwrap();
+                assert_eq!(queue.len(), CAPACITY);
+            }
+            (CAPACITY + 1..=2 * CAPACITY).for_each(|n| assert_eq!(queue.pop(), Some(runnable(n))));
+            assert_eq!((queue.len(), queue.pop()), (0, None));
+        }
+    }
+
+    #[test]
+    fn half_of_a_queue_is_stolen_also_where_indices_wrap_around() {
+        for (theirs, ours) in [(0, 0), (1, 0), (0, 1), (1, 1), (5, 3), (3, 5), (64, 200), (200, 64), (255, 255)] {
+            for len in [1, 2, 3, 5, 100, CAPACITY] {
+                let victim = starting_at(0_u32.wrapping_sub(theirs));
+                let thief = starting_at(0_u32.wrapping_sub(ours));
+                (1..=len).for_each(|n| victim.push(runnable(n)).unwrap());
+                let half = len - len / 2;
+                assert_eq!(victim.steal_into(&thief), Some(runnable(half)));
+                assert_eq!((victim.len(), thief.len()), (len / 2, half - 1));
+                (1..half).for_each(|n| assert_eq!(thief.pop(), Some(runnable(n))));
+                (half + 1..=len).for_each(|n| assert_eq!(victim.pop(), Some(runnable(n))));
+                assert_eq!((victim.steal_into(&thief), thief.pop()), (None, None));
+            }
+        }
+    }
+
+    /// The owner and a thief at once, over the wrap of both queues: nothing is lost or doubled, and each sees its own in
+    /// order.
+    #[test]
+    fn nothing_is_lost_to_a_thief_while_indices_wrap_around() {
+        const COUNT: usize = if cfg!(miri) { 600 } else { 20_000 };
+        let queue = Arc::new(starting_at(0_u32.wrapping_sub(COUNT as u32 / 2)));
+        let over = Arc::new(AtomicBool::new(false));
+        let thief = {
+            let (queue, over) = (queue.clone(), over.clone());
+            thread::spawn(move || {
+                let own = starting_at(0_u32.wrapping_sub(COUNT as u32 / 8));
+                let mut got = Vec::new();
+                loop {
+                    // Before the look: what was pushed before the end is still found after it.
+                    let last_look = over.load(Ordering::Acquire);
+                    let Some(last) = queue.steal_into(&own) else {
+                        if last_look {
+                            return got;
+                        }
+                        thread::yield_now();
+                        continue;
+                    };
+                    got.extend(std::iter::from_fn(|| own.pop().map(Runnable::into_raw)));
+                    got.push(last.into_raw());
+                }
+            })
+        };
+        let mut here = Vec::new();
+        let mut to_push = (1..=COUNT).collect::<VecDeque<_>>();
+        while let Some(n) = to_push.pop_front() {
+            if queue.push(runnable(n)).is_err() {
+                to_push.push_front(n);
+                here.extend(queue.pop().map(Runnable::into_raw));
+            } else if n % 7 == 0 {
+                here.extend(queue.pop().map(Runnable::into_raw));
+            }
+        }
+        over.store(true, Ordering::Release);
+        let stolen = thief.join().unwrap();
+        assert!(here.is_sorted() && stolen.is_sorted());
+        here.extend(stolen);
+        here.sort_unstable();
+        assert!(here.into_iter().eq(1..=COUNT));
+        assert!(queue.head.load(Ordering::Relaxed) < COUNT as u32, "the indices went past the wrap");
+    }
+}
+
 #[cfg(all(test, csp_loom))]
 mod loom_tests {
     use loom::sync::Arc;
