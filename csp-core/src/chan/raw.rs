@@ -204,6 +204,30 @@ impl Core {
         true
     }
 
+    /// On a plain thread: releases the lock for a little while, until the operation may go on or a thread is better off
+    /// asleep. Says whether it did; then all may have changed. So the threads at the two ends of a buffer work side by
+    /// side, instead of handing each message over by a wake-up.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, as it does afterwards.
+    #[cfg(not(csp_loom))]
+    unsafe fn linger(&self, side: Side) -> bool {
+        let lingers = self.cap != 0 && !Parker::is_goroutine();
+        if lingers {
+            // SAFETY: the caller's promise.
+            unsafe { self.lock.unlock() };
+            crate::primitive::linger(|| !self.would_block(side));
+            self.lock.lock();
+        }
+        lingers
+    }
+
+    #[cfg(csp_loom)]
+    unsafe fn linger(&self, _: Side) -> bool {
+        false
+    }
+
     /// Waits on one side of this channel alone.
     ///
     /// # Safety
@@ -574,8 +598,17 @@ impl<T> Chan<T> {
         deadline: Option<Instant>,
         location: &'static Location<'static>,
     ) -> Ending {
-        // SAFETY: the caller's promise.
-        unsafe { self.core.wait(Side::Send, from.cast_mut().cast(), deadline, location) }
+        // SAFETY: the caller's promise. The lock is held at each call, or was released with the last result.
+        unsafe {
+            if self.core.linger(Side::Send) {
+                match self.begin_send(from) {
+                    Progress::Done => return Ending::Done,
+                    Progress::Closed => return Ending::Closed,
+                    Progress::Blocked => {}
+                }
+            }
+            self.core.wait(Side::Send, from.cast_mut().cast(), deadline, location)
+        }
     }
 
     /// Waits to receive to `*into`. It is written exactly if the result is [`Ending::Done`].
@@ -591,8 +624,17 @@ impl<T> Chan<T> {
         deadline: Option<Instant>,
         location: &'static Location<'static>,
     ) -> Ending {
-        // SAFETY: the caller's promise.
-        unsafe { self.core.wait(Side::Receive, into.cast(), deadline, location) }
+        // SAFETY: the caller's promise. The lock is held at each call, or was released with the last result.
+        unsafe {
+            if self.core.linger(Side::Receive) {
+                match self.begin_recv_into(into) {
+                    Progress::Done => return Ending::Done,
+                    Progress::Closed => return Ending::Closed,
+                    Progress::Blocked => {}
+                }
+            }
+            self.core.wait(Side::Receive, into.cast(), deadline, location)
+        }
     }
 
     /// Waits to receive, and gives the answer.

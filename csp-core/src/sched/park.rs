@@ -77,6 +77,11 @@ impl WaitReason {
         REASONS.get(usize::from(reason)).copied().unwrap_or(Self::None)
     }
 
+    /// Whether such a wait is often over within microseconds: then a thread polls a little before it sleeps.
+    fn is_short(self) -> bool {
+        matches!(self, Self::Send | Self::Receive | Self::Select)
+    }
+
     /// In Go's words where Go has the same wait.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -137,6 +142,11 @@ impl Parker {
     /// Whether the wait is open still.
     pub(crate) fn is_open(&self, ticket: Ticket) -> bool {
         self.word.load(Ordering::Relaxed) == ticket.0 << OUTCOME_BITS
+    }
+
+    /// Whether the caller is a goroutine.
+    pub(crate) fn is_goroutine() -> bool {
+        Slot::current().is_some()
     }
 
     /// Calls `f` with the parker of the calling goroutine or thread.
@@ -220,6 +230,9 @@ pub(crate) unsafe fn park(
     // A plain thread has a stack of its own: it is resumable as soon as its waiters are visible.
     // SAFETY: the caller's promise.
     unsafe { commit(arg) };
+    if wait.reason.is_short() && parker.baton.linger() {
+        return parker.outcome(ticket);
+    }
     match wait.deadline {
         Some(deadline) => {
             // The claim is the decision: whoever lost it waits for the winner to be done with its frame.
