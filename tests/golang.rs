@@ -4,8 +4,8 @@
 //! `golang/LICENSE`. `perm.go`, which must not compile, is `ui/golang-perm.rs`.
 //!
 //! Go's programs run in a process of their own, and end with it. Here they are goroutines beside each other, with the
-//! GOMAXPROCS that the environment gives. Where Go leaves goroutines behind that nobody serves any more, here a send fails
-//! as soon as its receiver is gone, and they end.
+//! GOMAXPROCS that the environment gives. Where Go leaves goroutines behind that nobody serves any more, here a send
+//! fails as soon as its receiver is gone, and they end.
 
 mod support;
 

@@ -1115,8 +1115,8 @@ mod select {
         assert_eq!(n, 31);
     }
 
-    /// `select!` with an arm for each combination of a ten and a unit, in Go's and crossbeam's syntax by turns: receives
-    /// where the units are digits, sends where they stand in parentheses. What comes after the braces is added.
+    /// `select!` with an arm for each combination of a ten and a unit: Go's receives where the units are digits,
+    /// crossbeam's sends where they stand in parentheses. What comes after the brackets is added.
     macro_rules! arms {
         ($channels:ident [$($tens:literal)*] [$($units:tt)*] $($rest:tt)*) => {
             arms!(@ten $channels [$($tens)*] [$($units)*] {} $($rest)*)

@@ -12,10 +12,10 @@ const SELECTS: usize = 1_000_000;
 
 /// Each of `K` arms was chosen equally often, give or take 5%.
 ///
-/// The number of times that an arm is chosen has the standard deviation sqrt(n p (1 - p)), where n is a million and p is
-/// 1 / K: for K = 2, 3, 5, 16 that is 500, 471, 400 and 242. 5% of n p are 25,000, 16,667, 10,000 and 3,125, which is 50,
-/// 35, 25 and 12.9 standard deviations. The chance of one count to be further off is less than 1e-37, whatever the seed:
-/// a failure is never bad luck.
+/// The number of times that an arm is chosen has the standard deviation sqrt(n p (1 - p)), where n is a million and p
+/// is 1 / K: for K = 2, 3, 5, 16 that is 500, 471, 400 and 242. 5% of n p are 25,000, 16,667, 10,000 and 3,125, which
+/// is 50, 35, 25 and 12.9 standard deviations. The chance of one count to be further off is less than 1e-37, whatever
+/// the seed: a failure is never bad luck.
 #[track_caller]
 fn check<const K: usize>(chosen: [usize; K]) {
     let even = SELECTS / K;

@@ -163,8 +163,8 @@ macro_rules! go {
 /// body, too.
 ///
 /// Arms are separated by commas, which may be left out after a block. There may be any number of them. A body is no
-/// closure: `break`, `continue`, `return` and `?` act on the enclosing function. The `select!` is an expression, and its
-/// value is the body's.
+/// closure: `break`, `continue`, `return` and `?` act on the enclosing function. The `select!` is an expression, and
+/// its value is the body's.
 ///
 /// ```
 /// # use csp_core as csp;

@@ -28,10 +28,10 @@
 //! }
 //! ```
 //!
-//! The tuple evaluates channels and values once and in order, and its statement keeps their temporaries until the choice
-//! is made. Its end ends them, and with them every borrow of a channel, before a body runs. Where dropping one of them
-//! panics, `chosen` has the received message already, and drops it. No closure and no loop is around what the user
-//! wrote, so `break`, `continue`, `return` and `?` act on the enclosing function.
+//! The tuple evaluates channels and values once and in order, and its statement keeps their temporaries until the
+//! choice is made. Its end ends them, and with them every borrow of a channel, before a body runs. Where dropping one
+//! of them panics, `chosen` has the received message already, and drops it. No closure and no loop is around what the
+//! user wrote, so `break`, `continue`, `return` and `?` act on the enclosing function.
 //!
 //! A result of which the pattern binds nothing is not part of what is chosen: it is dropped at once.
 //!
@@ -591,7 +591,8 @@ impl Arm {
     }
 }
 
-/// Makes one of many things: up to [`Node::WIDTH`] neighbours go into a node, which is one of the things of the next level.
+/// Makes one of many things: up to [`Node::WIDTH`] neighbours go into a node, which is one of the things of the next
+/// level.
 ///
 /// What comes out of a `select!` is an enum with a type parameter for each arm, and the time that rustc takes for that
 /// grows with the fourth power of their number. So the outcomes of many arms are a tree of enums.

@@ -8,12 +8,13 @@
 //!
 //! | | Go | here |
 //! |---|---|---|
-//! | send on a closed channel, in a select or not | panics | gives the value back: `Err(SendError(7))`; `unwrap` panics |
+//! | send on a closed channel, in a select or not | panics | `Err(SendError(7))`, with the value; `unwrap` panics |
 //! | receive from a closed channel | zero value, `ok == false` | `Err(RecvError)` |
 //! | close a closed channel | panics | returns `false` |
 //! | a nil channel to receive from | `var c chan int` | `csp::never()` |
 //! | a nil channel to send on | `var c chan int` | there is none: a condition takes the arm out |
-//! | a select of nil channels alone | blocks | with `never()` it blocks; where *all* arms are taken out by conditions, `else` runs, or it panics |
+//! | a select of nil channels alone | blocks | with a `never()` among them it blocks |
+//! | .. all of which conditions take out | | `else` runs, and without one it panics |
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -2,8 +2,8 @@
 // Use of this source code is governed by a BSD-style
 // license that can be found in tests/golang/LICENSE.
 
-//! Every way to write a select of which one arm is ready: its operands are evaluated once and in the order of the source,
-//! whichever other arms are there, and where a received value goes is evaluated last.
+//! Every way to write a select of which one arm is ready: its operands are evaluated once and in the order of the
+//! source, whichever other arms are there, and where a received value goes is evaluated last.
 //!
 //! Go's program writes a program with all the combinations. Here a macro makes them.
 
@@ -56,8 +56,8 @@ fn in_a_function(select: &mut dyn FnMut()) {
     select();
 }
 
-/// Runs `$run!` with every combination: the arms in braces, followed by some of those in brackets. With each goes the list
-/// of the calls in it.
+/// Runs `$run!` with every combination: the arms in braces, followed by some of those in brackets. With each goes the
+/// list of the calls in it.
 macro_rules! every {
     ($run:ident [$($calls:literal)*] {$($arms:tt)*} []) => { $run! { [$($calls),*] $($arms)* } };
     ($run:ident [$($calls:literal)*] {$($arms:tt)*} [{[$($more:literal)*] $($arm:tt)*} $($rest:tt)*]) => {

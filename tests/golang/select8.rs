@@ -2,8 +2,8 @@
 // Use of this source code is governed by a BSD-style
 // license that can be found in tests/golang/LICENSE.
 
-//! Leaving a body early. Go's `break` leaves the `select`; here it leaves the loop around it, as in Rust's `match`, and a
-//! labelled block stands for what Go's leaves.
+//! Leaving a body early. Go's `break` leaves the `select`; here it leaves the loop around it, as in Rust's `match`, and
+//! a labelled block stands for what Go's leaves.
 
 #![allow(unreachable_code)]
 

@@ -2,8 +2,8 @@
 // Use of this source code is governed by a BSD-style
 // license that can be found in tests/golang/LICENSE.
 
-//! The primes up to 100, as Eratosthenes would find them, and with odd candidates only: the multiples of the primes found
-//! so far are merged into one channel of composites.
+//! The primes up to 100, as Eratosthenes would find them, and with odd candidates only: the multiples of the primes
+//! found so far are merged into one channel of composites.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -126,8 +126,8 @@ fn sieve() -> Receiver<i32> {
     // Sieve out `composites` from the candidates.
     go!(move || -> Option<()> {
         // For the nth prime only the multiples of the primes up to its square root are needed. So the merging goroutine
-        // receives from `primes` much more slowly than this one sends, which would fill the buffer and block this one: a
-        // deadlock. A proxy that buffers without a bound solves it.
+        // receives from `primes` much more slowly than this one sends, which would fill the buffer and block this one:
+        // a deadlock. A proxy that buffers without a bound solves it.
         let primes = sendproxy(primes);
         let candidates = odds();
         let mut p = candidates.recv().ok()?;
