@@ -1,7 +1,8 @@
 //! Channels: typed queues between goroutines, between threads, and between the two.
 //!
-//! The interface is crossbeam-channel's, with `close()` beside it; the semantics are Go's. A wait parks the goroutine,
-//! or blocks the thread where the caller is not a goroutine. Both kinds may meet on one channel.
+//! The interface is all of crossbeam-channel's (0.5), with `close()` beside it: a program that says `use crossbeam_channel`
+//! may say `use csp::channel` instead. The semantics are Go's. A wait parks the goroutine, or blocks the thread where the
+//! caller is not a goroutine. Both kinds may meet on one channel.
 //!
 //! | constructor | capacity | a send waits | a receive waits |
 //! |---|---|---|---|
@@ -20,6 +21,11 @@
 //! A channel is one allocation of two cache lines, and one for the ring if it has a capacity. An unbounded channel
 //! holds its messages in blocks of about a kilobyte, and keeps at most one that it does not need. A waiter lives on the
 //! stack of the one that waits: waiting allocates nothing.
+//!
+//! # Select
+//!
+//! [`select!`] and [`select_biased!`] wait for the first of several operations; [`Select`] does so for a list of them that
+//! is made at run time. Where the latter differs from crossbeam's is said there.
 //!
 //! # Example
 //!
@@ -43,3 +49,5 @@ pub use crate::chan::error::{
 };
 pub use crate::chan::handle::{Receiver, Sender, after, at, bounded, never, tick, unbounded};
 pub use crate::chan::iter::{IntoIter, Iter, TryIter};
+pub use crate::select::{Select, SelectedOperation};
+pub use crate::{select, select_biased};

@@ -39,6 +39,8 @@ pub mod __private {
     pub use crate::slot::measure::switch_there_and_back;
     pub use csp_macros::{go_impl, select_impl, wait_group_impl};
     pub mod select {
-        pub use crate::select::{Arm, Order, Recv, Send, no_such_arm, poll, recv, send, wait, wait_else, wait_timeout};
+        pub use crate::select::{
+            Arm, Granted, Offer, Order, Recv, Send, no_such_arm, offer, poll, recv, send, wait, wait_else, wait_timeout,
+        };
     }
 }

@@ -26,8 +26,9 @@
 //!   written under the lock and may be read without it.
 //! - **C2** `closed` is set once and never reset. Whoever sets it empties both queues in the same critical section, and
 //!   nobody joins a queue of a closed channel.
-//! - **C3** If the queue of receivers has a waiter whose wait is open, the buffer is empty. If the queue of senders has
-//!   one, the buffer is full (a channel without capacity is both).
+//! - **C3** If the queue of receivers has a waiter whose wait is open, the buffer is empty and no sender waits. If the
+//!   queue of senders has one, the buffer is full, counting the places that are reserved for messages to come (a channel
+//!   without capacity is both empty and full).
 //! - **C4** Messages are dropped by the one that drops the last receiver, which also closes, and only outside the lock.
 //!   A channel is freed by the last of the two sides to have finished that; then its buffer is empty.
 //!
@@ -39,13 +40,16 @@
 //! - **W3** A wait ends once: by the claim on its parker's word. Between the push and the return of `park` the owner
 //!   does not touch its message place; the claimer does, and nobody else.
 //! - **W4** The owner of a claimed wait cannot resume before the claimer's `ready`. So the waiter and the message place
-//!   stay good until then; after it the claimer touches nothing of the owner's.
+//!   stay good until then, however long that takes; after it the claimer touches nothing of the owner's.
 //! - **W5** A waiter that is linked, or has been unlinked in the current critical section, and whose wait somebody else
 //!   ended, is *stale* and still alive: its owner takes the lock once more before it leaves the frame. (It must: it
 //!   cannot know otherwise whether it is linked. The one waiter that its owner does not look after is the one by which
 //!   it was claimed, and that one was unlinked before.)
 //! - **W6** A waiter whose wait has no other waiter and no deadline is claimed by whoever unlinks it, since nobody else
 //!   can.
+//! - **W7** A sender that waits has its message, unless it is an offer (see [`grant`](raw::Grant)). Until `ready`, whoever
+//!   claims a receiver or an offer may take its word back (the outcome "abandoned"), if it has not touched the message
+//!   place; then the owner begins its operation again, at the end of the queue.
 //!
 //! # Who waits where
 //!

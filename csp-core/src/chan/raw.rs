@@ -1,7 +1,10 @@
 //! The channel itself, below its handles.
 
+mod grant;
+mod watch;
+
 use std::cell::{Cell, UnsafeCell};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::time::Instant;
@@ -9,9 +12,11 @@ use std::time::Instant;
 use super::buffer::{Block, Buffer, List, Ring, UNBOUNDED};
 use super::lock::Lock;
 use super::reply::{Received, reply};
-use super::waiter::{CLOSED, Claimed, DONE, Queue, Waiter, Woken};
+use super::waiter::{ABANDONED, CLOSED, Claimed, DONE, Queue, Waiter, Woken};
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sched::park::{Parker, TIMED_OUT, Wait, WaitReason, park};
+pub(crate) use grant::Grant;
+use watch::Watchers;
 
 /// A receiver waits for a message that is larger with a place for it on the heap, in bytes. On its stack there may be
 /// no room for one more, and next to copying such a message an allocation does not count.
@@ -22,6 +27,15 @@ const LARGE: usize = 16 << 10;
 pub(crate) enum Side {
     Send,
     Receive,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+        }
+    }
 }
 
 /// How far an operation came that does not wait.
@@ -46,16 +60,17 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// That of a wait with one waiter.
-    fn of(outcome: u32) -> Self {
-        match outcome {
+    /// That of a wait with one waiter; `None` if it is to begin again.
+    fn of(outcome: u32) -> Option<Self> {
+        Some(match outcome {
             DONE => Self::Done,
             CLOSED => Self::Closed,
+            ABANDONED => return None,
             _ => {
                 debug_assert_eq!(outcome, TIMED_OUT);
                 Self::TimedOut
             }
-        }
+        })
     }
 }
 
@@ -64,10 +79,15 @@ impl Ending {
 pub(crate) struct Core {
     pub(crate) lock: Lock,
     closed: AtomicBool,
+    /// Whether anybody is in `watchers`.
+    watched: Cell<bool>,
+    /// The places in the buffer that are granted to sends whose messages are still to come.
+    reserved: Cell<u32>,
     len: AtomicUsize,
     cap: usize,
     receivers: Queue,
     senders: Queue,
+    watchers: Watchers,
     #[cfg(csp_loom)]
     id: usize,
 }
@@ -110,6 +130,26 @@ impl Core {
             Side::Send => self.send_would_block(),
             Side::Receive => self.recv_would_block(),
         }
+    }
+
+    /// As [`would_block`](Self::would_block), to the letter: reserved places are not room, and a sender that waits
+    /// has a message, though the buffer may be empty.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock.
+    pub(crate) unsafe fn blocks(&self, side: Side) -> bool {
+        let blocks = match side {
+            Side::Send => self.receivers.is_empty() && !self.has_room(self.len.load(Ordering::Relaxed)),
+            Side::Receive => self.senders.is_empty() && self.len.load(Ordering::Relaxed) == 0,
+        };
+        blocks && !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Under the lock. Whether there is room beside `len` messages that is not reserved.
+    #[inline(always)]
+    fn has_room(&self, len: usize) -> bool {
+        len + (self.reserved.get() as usize) < self.cap
     }
 
     #[inline]
@@ -200,6 +240,8 @@ impl Core {
         unsafe {
             self.receivers.claim_all_closed(woken);
             self.senders.claim_all_closed(woken);
+            self.claim_watchers(Side::Send, woken);
+            self.claim_watchers(Side::Receive, woken);
         }
         true
     }
@@ -228,7 +270,8 @@ impl Core {
         false
     }
 
-    /// Waits on one side of this channel alone.
+    /// Waits on one side of this channel alone. `None`: a receive is to begin again, since the sender that had claimed it has
+    /// given up.
     ///
     /// # Safety
     ///
@@ -240,7 +283,7 @@ impl Core {
         message: *mut (),
         deadline: Option<Instant>,
         location: &'static Location<'static>,
-    ) -> Ending {
+    ) -> Option<Ending> {
         let reason = match side {
             Side::Send => WaitReason::Send,
             Side::Receive => WaitReason::Receive,
@@ -249,19 +292,17 @@ impl Core {
             let ticket = parker.begin();
             let waiter = Waiter::new(parker, ticket, message, 0, deadline.is_none());
             let queue = self.queue(side);
+            let wait = Wait { reason, location, deadline };
             // SAFETY: the lock is held. The waiter stays here until it is unlinked: by its claimer, or, where the
             // deadline has ended the wait, below (W2, W5).
             unsafe { queue.push(&waiter) };
-            // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a
-            // channel that the caller borrows: a plain store, which is the last of it.
-            let outcome = unsafe {
-                park(
-                    parker,
-                    ticket,
-                    Wait { reason, location, deadline },
-                    unlock,
-                    (&raw const self.lock).cast_mut().cast(),
-                )
+            let outcome = if self.watched.get() {
+                // SAFETY: as below.
+                unsafe { self.park_watched(side, parker, ticket, wait) }
+            } else {
+                // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a
+                // channel that the caller borrows: a plain store, which is the last of it.
+                unsafe { park(parker, ticket, wait, unlock, (&raw const self.lock).cast_mut().cast()) }
             };
             if outcome == TIMED_OUT {
                 self.lock.lock();
@@ -290,18 +331,18 @@ unsafe fn unlock(lock: *mut ()) {
 
 /// A channel of `T`.
 ///
-/// The core and the buffer's words share the first cache line; what is rarely used has the second.
+/// The buffer's words and the core's but for the watchers share the first cache line; what is rarely used has the second.
 #[repr(C, align(64))]
 pub(crate) struct Chan<T> {
-    core: Core,
     buffer: UnsafeCell<Buffer<T>>,
+    core: Core,
     /// A block for the list to come, so that most blocks are not allocated but used again. Or null.
     spare: Cell<*mut Block<T>>,
     handles: Handles,
 }
 
 #[cfg(all(target_pointer_width = "64", not(csp_loom)))]
-const _: () = assert!(size_of::<Core>() + size_of::<Buffer<u8>>() == 64);
+const _: () = assert!(offset_of!(Chan<u8>, core) + offset_of!(Core, watchers) == 64 && size_of::<Chan<u8>>() == 128);
 
 struct Handles {
     senders: AtomicUsize,
@@ -330,10 +371,13 @@ impl<T> Chan<T> {
             core: Core {
                 lock: Lock::new(),
                 closed: AtomicBool::new(false),
+                watched: Cell::new(false),
+                reserved: Cell::new(0),
                 len: AtomicUsize::new(0),
                 cap,
                 receivers: Queue::new(),
                 senders: Queue::new(),
+                watchers: Watchers::new(),
                 #[cfg(csp_loom)]
                 id: {
                     static IDS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
@@ -356,6 +400,28 @@ impl<T> Chan<T> {
         &self.core
     }
 
+    /// The core of a channel, for those that have to do with channels of any type.
+    ///
+    /// # Safety
+    ///
+    /// `chan` is a channel.
+    #[inline]
+    pub(crate) unsafe fn core_of(chan: NonNull<Self>) -> *const Core {
+        // SAFETY: the caller's promise.
+        unsafe { &raw const (*chan.as_ptr()).core }
+    }
+
+    /// The way back.
+    ///
+    /// # Safety
+    ///
+    /// `core` comes from [`core_of`](Self::core_of), of a channel of this type.
+    #[inline]
+    pub(crate) unsafe fn of_core(core: *const Core) -> *const Self {
+        // SAFETY: the caller's promise.
+        unsafe { core.byte_sub(offset_of!(Self, core)).cast() }
+    }
+
     /// Sends `*from` if that needs no wait. It is moved out exactly if the result is [`Progress::Done`].
     ///
     /// # Safety
@@ -369,10 +435,10 @@ impl<T> Chan<T> {
                 // SAFETY: the lock is held. The claimed waiter is a receiver's on this channel, so its message place is
                 // one for a `T`; it is ours until `ready` (W3, W4). So it can be written after the lock is released.
                 unsafe {
-                    if let Some(Claimed { parker, message }) = self.claim_receiver() {
+                    if let Some(receiver) = self.claim_receiver() {
                         core.lock.unlock();
-                        ptr::copy_nonoverlapping(from, message.cast(), 1);
-                        parker.ready();
+                        ptr::copy_nonoverlapping(from, receiver.message().cast(), 1);
+                        receiver.ready();
                         return Progress::Done;
                     }
                 }
@@ -383,7 +449,7 @@ impl<T> Chan<T> {
                 return Progress::Closed;
             }
             let len = core.len.load(Ordering::Relaxed);
-            if len >= core.cap {
+            if !core.has_room(len) {
                 return Progress::Blocked;
             }
             // SAFETY: the lock is held, so the buffer is ours (C1). It is the list where there is no bound, else the
@@ -400,13 +466,14 @@ impl<T> Chan<T> {
                 };
                 ptr::copy_nonoverlapping(from, slot, 1);
                 core.set_len(len, len + 1);
-                core.lock.unlock();
+                core.unlock_and_tell(Side::Receive);
             }
             return Progress::Done;
         }
     }
 
-    /// Receives if that needs no wait: calls one of the three.
+    /// Receives if that needs no wait, but the one for a sender that has been chosen to send and is about to: calls one of
+    /// the three.
     ///
     /// - `take` with where the message is, which it moves out: in the buffer, whose lock is held meanwhile, or in the
     ///   frame of a sender. So the message is copied once, to where the caller wants it.
@@ -417,6 +484,7 @@ impl<T> Chan<T> {
     ///
     /// The caller holds the lock. `take` runs no code of the message type.
     #[inline(always)]
+    #[track_caller]
     pub(crate) unsafe fn begin_recv<R>(
         &self,
         take: impl FnOnce(*const T) -> R,
@@ -424,53 +492,98 @@ impl<T> Chan<T> {
         blocked: impl FnOnce() -> R,
     ) -> R {
         let core = &self.core;
-        let len = core.len.load(Ordering::Relaxed);
-        if len != 0 {
-            // SAFETY: the lock is held, so the buffer is ours (C1), and there is a message in it. It is the list where
-            // there is no bound, else the ring. What becomes of the slot comes after the message was taken.
-            unsafe {
-                let buffer = &mut *self.buffer.get();
-                if core.cap == UNBOUNDED {
-                    let (slot, spent) = buffer.list.pop();
+        let mut take = take;
+        loop {
+            let len = core.len.load(Ordering::Relaxed);
+            if len != 0 {
+                // SAFETY: the lock is held, so the buffer is ours (C1), and there is a message in it. It is the list
+                // where there is no bound, else the ring. What becomes of the slot comes after the message was taken.
+                unsafe {
+                    let buffer = &mut *self.buffer.get();
+                    if core.cap == UNBOUNDED {
+                        let (slot, spent) = buffer.list.pop();
+                        let _taken = Finally(|| {
+                            core.set_len(len, len - 1);
+                            if spent.is_null() {
+                                core.lock.unlock();
+                            } else {
+                                self.keep_or_free(spent);
+                            }
+                        });
+                        return take(slot);
+                    }
+                    let slot = buffer.ring.pop_slot(core.cap);
                     let _taken = Finally(|| {
-                        core.set_len(len, len - 1);
-                        if spent.is_null() {
-                            core.lock.unlock();
+                        if core.senders.is_empty() {
+                            core.set_len(len, len - 1);
+                            core.unlock_and_tell(Side::Send);
                         } else {
-                            self.keep_or_free(spent);
+                            self.refill(len);
                         }
                     });
                     return take(slot);
                 }
-                let slot = buffer.ring.pop_slot(core.cap);
-                let _taken = Finally(|| {
-                    if core.senders.is_empty() {
-                        core.set_len(len, len - 1);
-                        core.lock.unlock();
-                    } else {
-                        self.refill(len);
-                    }
-                });
-                return take(slot);
             }
-        }
-        if !core.senders.is_empty() {
-            // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`,
-            // which is ours until `ready` (W3, W4). So it can be taken after the lock is released.
-            unsafe {
-                if let Some(Claimed { parker, message }) = self.claim_sender() {
-                    core.lock.unlock();
-                    let _taken = Finally(|| parker.ready());
-                    return take(message.cast());
+            if !core.senders.is_empty() {
+                // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`,
+                // which is ours until `ready` (W3, W4). So it can be taken after the lock is released.
+                unsafe {
+                    if let Some(sender) = self.claim_sender() {
+                        if !sender.offers() {
+                            core.lock.unlock();
+                            let message = sender.message().cast::<T>();
+                            let parker = sender.parker();
+                            let _taken = Finally(|| parker.ready());
+                            return take(message);
+                        }
+                        match self.accept(sender, take, Location::caller()) {
+                            Ok(reply) => return reply,
+                            Err(back) => take = back,
+                        }
+                        core.lock.lock();
+                        continue;
+                    }
                 }
             }
+            if core.closed.load(Ordering::Relaxed) {
+                // SAFETY: the lock is held.
+                unsafe { core.lock.unlock() };
+                return closed();
+            }
+            return blocked();
         }
-        if core.closed.load(Ordering::Relaxed) {
-            // SAFETY: the lock is held.
-            unsafe { core.lock.unlock() };
-            return closed();
+    }
+
+    /// Receives from an offer, once its owner sends: calls `take` with where the message is, or gives it back where the
+    /// owner has given up. Releases the lock.
+    ///
+    /// # Safety
+    ///
+    /// As [`Core::accept_offer`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn accept<R, F: FnOnce(*const T) -> R>(
+        &self,
+        offer: Claimed,
+        take: F,
+        location: &'static Location<'static>,
+    ) -> Result<R, F> {
+        // SAFETY: the caller's promise. With `true` the message has been written, and is given away.
+        unsafe {
+            if const { size_of::<T>() > LARGE } {
+                // Under the lock, as it cannot be elsewhere: offers of messages so large are rare.
+                let mut place = Box::<T>::new_uninit();
+                if !self.core.accept_offer(offer, place.as_mut_ptr().cast(), location) {
+                    return Err(take);
+                }
+                return Ok(take(place.as_ptr()));
+            }
+            let mut place = MaybeUninit::<T>::uninit();
+            if !self.core.accept_offer(offer, place.as_mut_ptr().cast(), location) {
+                return Err(take);
+            }
+            Ok(take(place.as_ptr()))
         }
-        blocked()
     }
 
     /// As [`begin_recv`](Self::begin_recv), to `*into`, which is written exactly if the result is [`Progress::Done`].
@@ -479,6 +592,7 @@ impl<T> Chan<T> {
     ///
     /// The caller holds the lock. `into` is a place for a message.
     #[inline]
+    #[track_caller]
     pub(crate) unsafe fn begin_recv_into(&self, into: *mut T) -> Progress {
         let take = |message| {
             // SAFETY: there is a message, which `begin_recv` gives away, and `into` is another place.
@@ -519,14 +633,21 @@ impl<T> Chan<T> {
         // SAFETY: the lock is held, and the buffer is ours. The ring has room for the message that was taken. The
         // claimed sender's message is ours until `ready` (W3, W4).
         unsafe {
-            if let Some(Claimed { parker, message }) = core.senders.claim_oldest() {
-                let slot = (*self.buffer.get()).ring.push_slot(core.cap);
-                ptr::copy_nonoverlapping(message.cast::<T>(), slot, 1);
-                core.lock.unlock();
-                parker.ready();
-            } else {
-                core.set_len(len, len - 1);
-                core.lock.unlock();
+            match core.senders.claim_oldest() {
+                Some(sender) if sender.offers() => {
+                    core.set_len(len, len - 1);
+                    Core::grant_room(Self::core_of(NonNull::from(self)), sender);
+                }
+                Some(sender) => {
+                    let slot = (*self.buffer.get()).ring.push_slot(core.cap);
+                    ptr::copy_nonoverlapping(sender.message().cast::<T>(), slot, 1);
+                    core.lock.unlock();
+                    sender.ready();
+                }
+                None => {
+                    core.set_len(len, len - 1);
+                    core.unlock_and_tell(Side::Send);
+                }
             }
         }
     }
@@ -607,7 +728,8 @@ impl<T> Chan<T> {
                     Progress::Blocked => {}
                 }
             }
-            self.core.wait(Side::Send, from.cast_mut().cast(), deadline, location)
+            let ending = self.core.wait(Side::Send, from.cast_mut().cast(), deadline, location);
+            ending.expect("whoever claims a sender with a message takes that at once")
         }
     }
 
@@ -626,14 +748,22 @@ impl<T> Chan<T> {
     ) -> Ending {
         // SAFETY: the caller's promise. The lock is held at each call, or was released with the last result.
         unsafe {
-            if self.core.linger(Side::Receive) {
-                match self.begin_recv_into(into) {
-                    Progress::Done => return Ending::Done,
-                    Progress::Closed => return Ending::Closed,
-                    Progress::Blocked => {}
+            let mut again = self.core.linger(Side::Receive);
+            loop {
+                if again {
+                    match self.begin_recv_into(into) {
+                        Progress::Done => return Ending::Done,
+                        Progress::Closed => return Ending::Closed,
+                        // A deadline that is over by now ends the next wait.
+                        Progress::Blocked => {}
+                    }
                 }
+                match self.core.wait(Side::Receive, into.cast(), deadline, location) {
+                    Some(ending) => return ending,
+                    None => self.core.lock.lock(),
+                }
+                again = true;
             }
-            self.core.wait(Side::Receive, into.cast(), deadline, location)
         }
     }
 

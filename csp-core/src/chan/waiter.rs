@@ -1,23 +1,28 @@
 //! Waiters, and the queue of them that a channel keeps for each side.
 
 use std::cell::Cell;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::sched::park::{FIRST_OUTCOME, Parker, Ticket};
 
+/// The outcome of a wait whose claimer has taken its word back: the owner begins again.
+pub(crate) const ABANDONED: u32 = FIRST_OUTCOME;
 /// The outcome of a wait whose operation was carried out, for the waiter with index 0.
-pub(crate) const DONE: u32 = FIRST_OUTCOME;
+pub(crate) const DONE: u32 = FIRST_OUTCOME + 1;
 /// The outcome of a wait whose channel was closed, for the waiter with index 0.
-pub(crate) const CLOSED: u32 = FIRST_OUTCOME + 1;
+pub(crate) const CLOSED: u32 = FIRST_OUTCOME + 2;
+/// The waiters from this index on share two outcomes: [`Waiter::was_claimed`] tells them apart.
+pub(crate) const SHARED: u32 = 1 << 14;
 
-/// One goroutine or thread queued on one side of one channel. See the invariants W1 to W6 in [`chan`](super).
+/// One goroutine or thread queued on one side of one channel. See the invariants W1 to W7 in [`chan`](super).
 pub(crate) struct Waiter {
-    /// Neighbours in a ring; `next` is null exactly while the waiter is not linked.
+    /// Neighbours in a ring; `next` is null exactly while the waiter is not linked, or on its way to its `ready`. `prev`
+    /// is null where it never was linked, or was found stale.
     next: Cell<*mut Waiter>,
     prev: Cell<*mut Waiter>,
     parker: &'static Parker,
-    /// A receiver's place for the message, or a sender's message.
+    /// A receiver's place for the message, or a sender's message. An offer's place for the [`Grant`](super::raw::Grant).
     message: *mut (),
     ticket: Ticket,
     /// What a claimer makes the outcome: this where the operation was carried out, one more where the channel was
@@ -25,10 +30,12 @@ pub(crate) struct Waiter {
     outcome: u32,
     /// Whether this is the only waiter of its wait, and the wait has no deadline.
     sole: bool,
+    /// Whether this is a sender that has no message yet: an offer.
+    offers: bool,
 }
 
 impl Waiter {
-    /// The `index`-th waiter of a wait.
+    /// The `index`-th waiter of a wait. It has a message, or a place for one.
     #[inline]
     pub(crate) fn new(parker: &'static Parker, ticket: Ticket, message: *mut (), index: u32, sole: bool) -> Self {
         Self {
@@ -37,23 +44,63 @@ impl Waiter {
             parker,
             message,
             ticket,
-            outcome: DONE + 2 * index,
+            outcome: DONE + 2 * index.min(SHARED),
             sole,
+            offers: false,
         }
+    }
+
+    /// As [`new`](Self::new), for a sender that has no message yet; its claimer writes a grant to `grant`.
+    #[inline]
+    pub(crate) fn offer(parker: &'static Parker, ticket: Ticket, grant: *mut (), index: u32, sole: bool) -> Self {
+        Self { offers: true, ..Self::new(parker, ticket, grant, index, sole) }
     }
 
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
         !self.next.get().is_null()
     }
+
+    /// Whether it is the one of its wait's waiters by which the wait was claimed. For the owner, once that is over, and
+    /// under the lock.
+    pub(crate) fn was_claimed(&self) -> bool {
+        !self.is_linked() && !self.prev.get().is_null()
+    }
 }
 
-/// A claimed waiter: what its claimer needs of it. It owes a `ready`, before which the owner's frame stays (W4).
+/// A claimed waiter. It owes a `ready`, before which it and its owner's frame stay (W4).
 #[must_use]
-#[derive(Clone, Copy)]
-pub(crate) struct Claimed {
-    pub(crate) parker: &'static Parker,
-    pub(crate) message: *mut (),
+pub(crate) struct Claimed(NonNull<Waiter>);
+
+impl Claimed {
+    #[inline]
+    fn waiter(&self) -> &Waiter {
+        // SAFETY: alive until `ready`, which consumes this (W4); constant but for its links (W1).
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Where a receiver's message goes, or where a sender's is; where a grant goes, if it [`offers`](Self::offers).
+    #[inline]
+    pub(crate) fn message(&self) -> *mut () {
+        self.waiter().message
+    }
+
+    /// Whether it is a sender that has no message yet.
+    #[inline]
+    pub(crate) fn offers(&self) -> bool {
+        self.waiter().offers
+    }
+
+    #[inline]
+    pub(crate) fn parker(&self) -> &'static Parker {
+        self.waiter().parker
+    }
+
+    /// Lets the owner go on.
+    #[inline]
+    pub(crate) fn ready(self) {
+        self.parker().ready();
+    }
 }
 
 /// A first-in first-out queue of waiters: a ring through their links, entered at the oldest.
@@ -166,7 +213,7 @@ impl Queue {
     #[inline]
     pub(crate) unsafe fn claim_oldest(&self) -> Option<Claimed> {
         // SAFETY: the caller's promise.
-        unsafe { self.claim(0).map(|(_, claimed)| claimed) }
+        unsafe { self.claim(0).map(Claimed) }
     }
 
     /// Takes out every waiter and ends their waits with the outcome "closed". Gives those that were still open.
@@ -175,12 +222,31 @@ impl Queue {
     ///
     /// The caller holds the channel's lock, and passes the result to [`Woken::ready_all`] after releasing it.
     pub(crate) unsafe fn claim_all_closed(&self, woken: &mut Woken) {
+        // SAFETY: the caller's promise.
+        unsafe { self.claim_all(1, woken) };
+    }
+
+    /// Takes out every waiter and ends their waits with the outcome "done", though nobody has done anything: for those
+    /// that wait for an operation to become possible. Gives those that were still open.
+    ///
+    /// # Safety
+    ///
+    /// As [`claim_all_closed`](Self::claim_all_closed).
+    pub(crate) unsafe fn claim_all_done(&self, woken: &mut Woken) {
+        // SAFETY: the caller's promise.
+        unsafe { self.claim_all(0, woken) };
+    }
+
+    /// # Safety
+    ///
+    /// As [`claim_all_closed`](Self::claim_all_closed).
+    unsafe fn claim_all(&self, closed: u32, woken: &mut Woken) {
         // SAFETY: the caller's promise. The waiter is claimed and unlinked, so its links are ours until its `ready`
         // (W4).
         unsafe {
-            while let Some((waiter, _)) = self.claim(1) {
-                (*waiter).next.set(woken.newest);
-                woken.newest = waiter;
+            while let Some(waiter) = self.claim(closed) {
+                waiter.as_ref().next.set(woken.newest);
+                woken.newest = waiter.as_ptr();
             }
         }
     }
@@ -189,30 +255,29 @@ impl Queue {
     ///
     /// As [`claim_oldest`](Self::claim_oldest).
     #[inline]
-    unsafe fn claim(&self, closed: u32) -> Option<(*mut Waiter, Claimed)> {
+    unsafe fn claim(&self, closed: u32) -> Option<NonNull<Waiter>> {
         loop {
-            let waiter = self.oldest();
-            if waiter.is_null() {
-                return None;
-            }
+            let waiter = NonNull::new(self.oldest())?;
             // SAFETY: a linked waiter is alive (W2). One that turns out stale stays alive until the lock is released
             // (W5), a claimed one until it is made ready (W4).
             unsafe {
-                self.unlink(waiter);
-                let Waiter { parker, ticket, message, .. } = *waiter;
-                let outcome = (*waiter).outcome + closed;
-                if (*waiter).sole {
-                    parker.claim_sole(ticket, outcome);
-                } else if !parker.try_claim(ticket, outcome) {
+                self.unlink(waiter.as_ptr());
+                let Waiter { parker, ticket, outcome, sole, ref prev, .. } = *waiter.as_ptr();
+                if sole {
+                    parker.claim_sole(ticket, outcome + closed);
+                } else if !parker.try_claim(ticket, outcome + closed) {
+                    prev.set(ptr::null_mut());
                     continue;
                 }
-                return Some((waiter, Claimed { parker, message }));
+                return Some(waiter);
             }
         }
     }
 }
 
-/// Waiters that a close has claimed, chained through their links until they are made ready.
+/// Waiters that were claimed in one critical section, chained through their links until they are made ready.
+#[must_use]
+#[derive(Clone, Copy)]
 pub(crate) struct Woken {
     newest: *mut Waiter,
 }
@@ -226,7 +291,8 @@ impl Woken {
     ///
     /// # Safety
     ///
-    /// The waiters come from [`Queue::claim_all_closed`], and the caller holds no lock.
+    /// The waiters come from [`Queue::claim_all_closed`] or [`Queue::claim_all_done`], the caller holds no lock, and
+    /// none is made ready twice.
     pub(crate) unsafe fn ready_all(self) {
         // SAFETY: each was claimed and is alive until its `ready` (W4); so its links are read before that.
         unsafe {
@@ -239,7 +305,7 @@ impl Woken {
             }
             while !first.is_null() {
                 let Waiter { parker, .. } = *first;
-                first = (*first).next.get();
+                first = (*first).next.replace(ptr::null_mut());
                 parker.ready();
             }
         }

@@ -24,7 +24,8 @@
 //! | word             | meaning                     | next, by whom                                   |
 //! |------------------|-----------------------------|-------------------------------------------------|
 //! | `(t, 0)`         | wait `t` is open            | `(t, o)` by the one that claims it              |
-//! | `(t, o)`, o > 0  | wait `t` has ended with `o` | `(t + 1, 0)` by the owner, at its next `begin`  |
+//! | `(t, o)`, o > 0  | wait `t` has ended with `o` | `(t + 1, 0)` by the owner, at its next `begin`; |
+//! |                  |                             | before `ready`, `(t, p)` by the claimer         |
 
 use std::panic::Location;
 use std::time::Instant;
@@ -182,6 +183,16 @@ impl Parker {
         debug_assert_eq!(self.word.load(Ordering::Relaxed), open);
         // Release: pairs with the owner's Acquire in `outcome`.
         self.word.store(open | u64::from(outcome), Ordering::Release);
+    }
+
+    /// Changes the outcome of a claimed wait. For its claimer, before `ready`.
+    pub(crate) fn revise(&self, outcome: u32) {
+        debug_assert!(outcome != 0 && u64::from(outcome) <= OUTCOME_MASK);
+        // Relaxed: the claim is ours, and nobody writes a claimed word but its claimer.
+        let word = self.word.load(Ordering::Relaxed);
+        debug_assert_ne!(word & OUTCOME_MASK, 0);
+        // Release: pairs with the owner's Acquire in `outcome`.
+        self.word.store(word & !OUTCOME_MASK | u64::from(outcome), Ordering::Release);
     }
 
     /// Lets the owner of a claimed wait go on. The last thing that a claimer does.

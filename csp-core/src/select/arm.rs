@@ -2,11 +2,12 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::time::Instant;
 
 use crate::chan::error::{RecvError, SendError};
 use crate::chan::handle::{Receiver, Sender};
-use crate::chan::raw::{Chan, Core, Progress, Side};
+use crate::chan::raw::{Chan, Core, Grant, Progress, Side};
 use crate::chan::timer::Timer;
 
 /// What became of an operation.
@@ -39,6 +40,26 @@ pub struct Send<'c, T> {
     message: MaybeUninit<T>,
 }
 
+/// A send whose message is made when it has been chosen. See [`offer`].
+pub struct Offer<'c, T> {
+    sender: &'c Sender<T>,
+    state: State,
+    /// Holds a grant exactly in [`State::Done`].
+    grant: MaybeUninit<Grant>,
+}
+
+/// The right to send one message without waiting, which an [`Offer`] gets that was chosen. It borrows nothing, so that
+/// what makes the message may use whatever the `select!` uses.
+///
+/// Dropped, it lets somebody else have what it holds.
+#[must_use]
+pub struct Granted<T> {
+    /// `None` once used.
+    grant: Option<Grant>,
+    /// Keeps the channel, where the grant is for room in it.
+    _sender: Option<Sender<T>>,
+}
+
 /// An operation as the wait functions see it: any message type, any kind of channel.
 pub struct Arm<'a> {
     pub(super) target: Target<'a>,
@@ -48,6 +69,7 @@ pub struct Arm<'a> {
     operation: PhantomData<&'a mut ()>,
 }
 
+#[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
     /// Nothing will ever happen here.
     Nothing,
@@ -55,7 +77,37 @@ pub(super) enum Target<'a> {
     Timer(&'a Timer),
     /// Sends or receives. `core` is that of a channel whose messages are of the type that `begin` expects, and the
     /// operation keeps the channel.
-    Channel { core: *const Core, side: Side, begin: unsafe fn(*const Core, *mut ()) -> Progress },
+    Channel { core: *const Core, side: Side, begin: unsafe fn(*const Core, *mut ()) -> Progress, offers: bool },
+}
+
+impl<'a> Target<'a> {
+    #[inline]
+    pub(super) fn receive<T>(receiver: &'a Receiver<T>) -> Self {
+        match (receiver.channel(), receiver.timer()) {
+            (Some(chan), _) => {
+                // SAFETY: the receiver keeps the channel.
+                let core = unsafe { Chan::core_of(chan) };
+                Self::Channel { core, side: Side::Receive, begin: begin_recv::<T>, offers: false }
+            }
+            (_, Some(timer)) => Self::Timer(timer),
+            _ => Self::Nothing,
+        }
+    }
+
+    #[inline]
+    fn send<T>(sender: &'a Sender<T>) -> Self {
+        // SAFETY: the sender keeps the channel.
+        let core = unsafe { Chan::core_of(sender.raw()) };
+        Self::Channel { core, side: Side::Send, begin: begin_send::<T>, offers: false }
+    }
+
+    /// Gets the right to send: the message place is one for a [`Grant`].
+    #[inline]
+    pub(super) fn offer<T>(sender: &'a Sender<T>) -> Self {
+        // SAFETY: the sender keeps the channel.
+        let core = unsafe { Chan::core_of(sender.raw()) };
+        Self::Channel { core, side: Side::Send, begin: begin_offer, offers: true }
+    }
 }
 
 /// The arm `recv(receiver)`.
@@ -68,6 +120,12 @@ pub fn recv<T>(receiver: &Receiver<T>) -> Recv<'_, T> {
 #[inline]
 pub fn send<T>(sender: &Sender<T>, message: T) -> Send<'_, T> {
     Send { sender, state: State::Idle, has_message: true, message: MaybeUninit::new(message) }
+}
+
+/// The arm `send(sender, ..)` whose message is made once it has been chosen.
+#[inline]
+pub fn offer<T>(sender: &Sender<T>) -> Offer<'_, T> {
+    Offer { sender, state: State::Idle, grant: MaybeUninit::uninit() }
 }
 
 impl<T> Recv<'_, T> {
@@ -92,14 +150,7 @@ impl<T> Recv<'_, T> {
     #[inline]
     pub fn arm(&mut self) -> Arm<'_> {
         self.drop_message();
-        let target = match (self.state, self.receiver.channel(), self.receiver.timer()) {
-            (State::Disabled, ..) => Target::Nothing,
-            (_, Some(chan), _) => {
-                Target::Channel { core: chan.as_ptr().cast(), side: Side::Receive, begin: begin_recv::<T> }
-            }
-            (_, _, Some(timer)) => Target::Timer(timer),
-            _ => Target::Nothing,
-        };
+        let target = if self.state == State::Disabled { Target::Nothing } else { Target::receive(self.receiver) };
         Arm { target, message: self.message.as_mut_ptr().cast(), state: &mut self.state, operation: PhantomData }
     }
 
@@ -167,7 +218,7 @@ impl<T> Send<'_, T> {
         let target = if self.state == State::Disabled || !self.has_message {
             Target::Nothing
         } else {
-            Target::Channel { core: self.sender.raw().as_ptr().cast(), side: Side::Send, begin: begin_send::<T> }
+            Target::send(self.sender)
         };
         Arm { target, message: self.message.as_mut_ptr().cast(), state: &mut self.state, operation: PhantomData }
     }
@@ -213,6 +264,95 @@ impl<T> Drop for Send<'_, T> {
     }
 }
 
+impl<T> Offer<'_, T> {
+    /// Takes the arm out of the select unless `condition` holds.
+    #[inline]
+    #[must_use]
+    pub fn when(mut self, condition: bool) -> Self {
+        if !condition {
+            self.disable();
+        }
+        self
+    }
+
+    /// Takes the arm out of the select.
+    #[inline]
+    pub fn disable(&mut self) {
+        self.abandon();
+        self.state = State::Disabled;
+    }
+
+    /// What the wait functions take.
+    #[inline]
+    pub fn arm(&mut self) -> Arm<'_> {
+        self.abandon();
+        let target = if self.state == State::Disabled { Target::Nothing } else { Target::offer(self.sender) };
+        Arm { target, message: self.grant.as_mut_ptr().cast(), state: &mut self.state, operation: PhantomData }
+    }
+
+    /// What it got, after its arm was chosen.
+    ///
+    /// # Panics
+    ///
+    /// If it was not.
+    #[inline]
+    pub fn finish(&mut self) -> Granted<T> {
+        match self.state {
+            State::Done => {
+                self.state = State::Idle;
+                // SAFETY: the state says that there is a grant, and no longer does.
+                let grant = unsafe { self.grant.assume_init_read() };
+                let sender = matches!(grant, Grant::Room(_)).then(|| self.sender.clone());
+                Granted { grant: Some(grant), _sender: sender }
+            }
+            State::Closed => {
+                self.state = State::Idle;
+                Granted { grant: Some(Grant::Closed), _sender: None }
+            }
+            State::Idle | State::Disabled => not_chosen(),
+        }
+    }
+
+    /// Gives a grant back that nobody asked for.
+    #[inline]
+    fn abandon(&mut self) {
+        if self.state == State::Done {
+            drop(self.finish());
+        }
+    }
+}
+
+impl<T> Drop for Offer<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl<T> Granted<T> {
+    /// Sends the message. It does not wait.
+    ///
+    /// # Errors
+    ///
+    /// The message is given back if the channel is closed.
+    #[inline]
+    pub fn send(mut self, message: T) -> Result<(), SendError<T>> {
+        let grant = self.grant.take().expect("a grant is used once");
+        // SAFETY: the offer's sender is one of `T`s, and its channel is kept where that is needed.
+        unsafe { grant.send(message) }.map_err(SendError)
+    }
+}
+
+impl<T> Drop for Granted<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(grant) = self.grant.take() {
+            // SAFETY: as in `send`.
+            unsafe { grant.abandon::<T>() };
+        }
+    }
+}
+
 #[cold]
 #[track_caller]
 fn not_chosen() -> ! {
@@ -223,9 +363,8 @@ fn not_chosen() -> ! {
 ///
 /// `core` is a `Chan<T>`'s, whose lock is held. `message` is a message that is given away.
 unsafe fn begin_send<T>(core: *const Core, message: *mut ()) -> Progress {
-    // SAFETY: the caller's promise. The core is the first field of its channel, and the pointer came from the
-    // channel's.
-    unsafe { (*core.cast::<Chan<T>>()).begin_send(message.cast()) }
+    // SAFETY: the caller's promise.
+    unsafe { (*Chan::<T>::of_core(core)).begin_send(message.cast()) }
 }
 
 /// # Safety
@@ -233,10 +372,37 @@ unsafe fn begin_send<T>(core: *const Core, message: *mut ()) -> Progress {
 /// `core` is a `Chan<T>`'s, whose lock is held. `message` is a place for a message.
 unsafe fn begin_recv<T>(core: *const Core, message: *mut ()) -> Progress {
     // SAFETY: as above.
-    unsafe { (*core.cast::<Chan<T>>()).begin_recv_into(message.cast()) }
+    unsafe { (*Chan::<T>::of_core(core)).begin_recv_into(message.cast()) }
 }
 
-impl Arm<'_> {
+/// # Safety
+///
+/// The lock of `core` is held. `grant` is a place for a [`Grant`].
+unsafe fn begin_offer(core: *const Core, grant: *mut ()) -> Progress {
+    // SAFETY: as above.
+    unsafe { Core::begin_offer(core, grant.cast()) }
+}
+
+impl<'a> Arm<'a> {
+    /// An arm that [`set_operation`](Self::set_operation) makes complete.
+    pub(super) fn new(target: Target<'a>) -> Self {
+        Self { target, message: ptr::null_mut(), state: ptr::null_mut(), operation: PhantomData }
+    }
+
+    /// Another one with the same target, to be made complete.
+    pub(super) fn again(&self) -> Self {
+        Self::new(self.target)
+    }
+
+    /// Where the message is or goes, and where it is noted what became of the operation.
+    pub(super) fn set_operation(&mut self, message: *mut (), state: *mut State) {
+        (self.message, self.state) = (message, state);
+    }
+
+    pub(super) fn offers(&self) -> bool {
+        matches!(self.target, Target::Channel { offers: true, .. })
+    }
+
     /// Whether the operation would have to wait, at some moment during the call. `false` of a timer tells nothing.
     #[inline]
     pub(super) fn would_block(&self) -> bool {
@@ -245,6 +411,19 @@ impl Arm<'_> {
             Target::Timer(_) => false,
             // SAFETY: the operation keeps the channel.
             Target::Channel { core, side, .. } => unsafe { (*core).would_block(side) },
+        }
+    }
+
+    /// As [`would_block`](Self::would_block), to the letter.
+    ///
+    /// # Safety
+    ///
+    /// If the arm is a channel's, the caller holds its lock.
+    pub(super) unsafe fn blocks(&self) -> bool {
+        match self.target {
+            // SAFETY: the operation keeps the channel; the caller's promise.
+            Target::Channel { core, side, .. } => unsafe { (*core).blocks(side) },
+            _ => self.would_block(),
         }
     }
 
@@ -313,5 +492,7 @@ macro_rules! opaque_debug {
 opaque_debug! {
     "Recv": [T] Recv<'_, T>;
     "Send": [T] Send<'_, T>;
+    "Offer": [T] Offer<'_, T>;
+    "Granted": [T] Granted<T>;
     "Arm": [] Arm<'_>;
 }

@@ -17,7 +17,12 @@
 //!    on different channels race on the parker's word alone; nobody but the owner ever holds two locks, so there is no
 //!    cycle.
 //! 7. The owner unlinks its other waiters, one lock at a time, and is done. Where the deadline ended the wait, it
-//!    unlinks all of them and looks at the arms once more: a timer arm may be due.
+//!    unlinks all of them and looks at the arms once more: a timer arm may be due. So it does where a claimer has taken
+//!    its word back.
+//!
+//! A send arm may be an *offer*, which gets the right to send and then the message (`chan::raw::grant`): it is chosen,
+//! queued and claimed like any other. A select that only waits for an arm to become *ready* queues watchers instead
+//! (`chan::raw::watch`), which nobody claims to meet them, and looks again when it is woken.
 //!
 //! # The unlocking commit (step 5)
 //!
@@ -31,20 +36,22 @@
 //!   have left. The commit reads the array only for a channel that it still holds, and nothing after its last unlock.
 
 mod arm;
+mod dynamic;
 mod order;
 
 use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-pub use arm::{Arm, Recv, Send, recv, send};
+pub use arm::{Arm, Granted, Offer, Recv, Send, offer, recv, send};
 use arm::{State, Target};
+pub use dynamic::{Select, SelectedOperation};
 pub use order::Order;
 use order::random_below;
 
 use crate::chan::raw::Core;
 use crate::chan::timer::pause;
-use crate::chan::waiter::{DONE, Waiter};
+use crate::chan::waiter::{ABANDONED, DONE, SHARED, Waiter, Woken};
 use crate::sched::park::{Parker, TIMED_OUT, Wait, WaitReason, checkpoint, park};
 
 /// Waits until one of the arms can be carried out, carries it out and returns its index.
@@ -52,7 +59,7 @@ use crate::sched::park::{Parker, TIMED_OUT, Wait, WaitReason, checkpoint, park};
 #[track_caller]
 pub fn wait<const N: usize>(order: Order, arms: [Arm<'_>; N]) -> usize {
     checkpoint();
-    run(order, arms, None, Location::caller())
+    run(order, arms, Limit::Never, Location::caller())
 }
 
 /// As [`wait`]; returns `N` at once where every arm is disabled.
@@ -64,7 +71,7 @@ pub fn wait_else<const N: usize>(order: Order, arms: [Arm<'_>; N]) -> usize {
         return N;
     }
     checkpoint();
-    run(order, arms, None, Location::caller())
+    run(order, arms, Limit::Never, Location::caller())
 }
 
 /// As [`wait`], but for `timeout` at most; returns `N` where no arm could be carried out by then.
@@ -72,7 +79,7 @@ pub fn wait_else<const N: usize>(order: Order, arms: [Arm<'_>; N]) -> usize {
 #[track_caller]
 pub fn wait_timeout<const N: usize>(order: Order, arms: [Arm<'_>; N], timeout: Duration) -> usize {
     checkpoint();
-    run(order, arms, Some(timeout), Location::caller())
+    run(order, arms, Limit::After(timeout), Location::caller())
 }
 
 /// Carries out one of the arms if that needs no wait, and returns its index; else `N`.
@@ -96,20 +103,47 @@ pub fn no_such_arm() -> ! {
 fn run<const N: usize>(
     order: Order,
     mut arms: [Arm<'_>; N],
-    timeout: Option<Duration>,
+    limit: Limit,
     location: &'static Location<'static>,
 ) -> usize {
-    // A waiter's index has to fit into an outcome.
-    const { assert!(N < 1 << 14, "too many arms") };
     let mut room = Room {
         ready: &mut [0; N],
         locks: &mut [std::ptr::null(); N],
         waiters: &mut [const { MaybeUninit::uninit() }; N],
     };
-    select(order, &mut arms, &mut room, timeout, location)
+    select(Aim::Operation, order, &mut arms, &mut room, limit, location)
 }
 
-/// Each slice is as long as there are arms.
+/// What a select waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// To carry out one of the operations.
+    Operation,
+    /// That one of them can be carried out, as it looks.
+    Readiness,
+}
+
+/// For how long a select waits.
+#[derive(Clone, Copy)]
+enum Limit {
+    Never,
+    /// From the first look on, if that finds nothing.
+    After(Duration),
+    At(Instant),
+}
+
+impl Limit {
+    /// Beyond the clock is for ever.
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Never => None,
+            Self::After(timeout) => Instant::now().checked_add(timeout),
+            Self::At(deadline) => Some(deadline),
+        }
+    }
+}
+
+/// Each slice is as long as there are arms, or longer.
 struct Room<'r> {
     /// Arms that seem ready.
     ready: &'r mut [u32],
@@ -121,20 +155,25 @@ struct Room<'r> {
 
 /// Returns the number of arms where the time is over.
 fn select(
+    aim: Aim,
     order: Order,
     arms: &mut [Arm<'_>],
     room: &mut Room<'_>,
-    mut timeout: Option<Duration>,
+    limit: Limit,
     location: &'static Location<'static>,
 ) -> usize {
+    let mut limit = Some(limit);
     let mut deadline = None;
     loop {
-        if let Some(chosen) = look(order, arms, room.ready) {
+        let found = match aim {
+            Aim::Operation => look(order, arms, room.ready),
+            Aim::Readiness => look_only(order, arms, room.ready),
+        };
+        if let Some(chosen) = found {
             return chosen;
         }
-        if let Some(timeout) = timeout.take() {
-            // Beyond the clock is for ever.
-            deadline = Instant::now().checked_add(timeout);
+        if let Some(limit) = limit.take() {
+            deadline = limit.deadline();
         }
         let due = arms.iter().filter_map(|arm| match arm.target {
             Target::Timer(timer) => timer.due(),
@@ -150,7 +189,7 @@ fn select(
                 continue;
             }
         }
-        if let Some(chosen) = block(order, arms, room, until, location) {
+        if let Some(chosen) = block(aim, order, arms, room, until, location) {
             return chosen;
         }
     }
@@ -189,15 +228,41 @@ fn look(order: Order, arms: &mut [Arm<'_>], ready: &mut [u32]) -> Option<usize> 
     None
 }
 
+/// Step 1 of a select that carries nothing out: finds an arm that needs no wait.
+fn look_only(order: Order, arms: &[Arm<'_>], ready: &mut [u32]) -> Option<usize> {
+    let mut now = None;
+    let mut count = 0;
+    for (index, arm) in arms.iter().enumerate() {
+        let is_ready = match arm.target {
+            Target::Nothing => false,
+            Target::Timer(timer) => timer.due().is_some_and(|due| due <= *now.get_or_insert_with(Instant::now)),
+            // SAFETY: the arm's operation keeps the channel. The lock is held in between.
+            Target::Channel { core, .. } => unsafe {
+                (*core).lock.lock();
+                let blocks = arm.blocks();
+                (*core).lock.unlock();
+                !blocks
+            },
+        };
+        if is_ready {
+            ready[count] = index as u32;
+            count += 1;
+        }
+    }
+    (count != 0).then(|| ready[draw(order, count)] as usize)
+}
+
 /// Which of `count` ready arms to take.
 #[inline]
 fn draw(order: Order, count: usize) -> usize {
     if count == 1 || order == Order::Biased { 0 } else { random_below(count as u32) as usize }
 }
 
-/// Steps 2 to 7. `None`: look again; the deadline has ended the wait, or an arm was ready that turned out not to be.
+/// Steps 2 to 7. `None`: look again; the deadline has ended the wait, or an arm was ready that turned out not to be, or
+/// has become so for one who only looks.
 #[inline(never)]
 fn block(
+    aim: Aim,
     order: Order,
     arms: &mut [Arm<'_>],
     room: &mut Room<'_>,
@@ -205,6 +270,7 @@ fn block(
     location: &'static Location<'static>,
 ) -> Option<usize> {
     let Room { ready, locks, waiters } = room;
+    debug_assert!(ready.len() >= arms.len() && locks.len() >= arms.len() && waiters.len() >= arms.len());
     // From here on only through this pointer: others have pointers to the waiters as well.
     let waiters = waiters.as_mut_ptr().cast::<Waiter>();
     let mut channels = 0;
@@ -227,7 +293,8 @@ fn block(
 
     let mut count = 0;
     for (index, arm) in arms.iter().enumerate() {
-        if matches!(arm.target, Target::Channel { .. }) && !arm.would_block() {
+        // SAFETY: all the locks are held.
+        if matches!(arm.target, Target::Channel { .. }) && !unsafe { arm.blocks() } {
             ready[count] = index as u32;
             count += 1;
         }
@@ -235,6 +302,11 @@ fn block(
     if count != 0 {
         let chosen = ready[draw(order, count)] as usize;
         let Target::Channel { core: kept, .. } = arms[chosen].target else { unreachable!() };
+        if aim == Aim::Readiness {
+            // SAFETY: all the locks are held.
+            locks.iter().for_each(|&core| unsafe { (*core).lock.unlock() });
+            return Some(chosen);
+        }
         // SAFETY: all the locks are held; all but one are released here, and that one by the operation.
         unsafe {
             locks.iter().filter(|&&core| core != kept).for_each(|&core| (*core).lock.unlock());
@@ -244,28 +316,44 @@ fn block(
 
     let outcome = Parker::with_current(|parker| {
         let ticket = parker.begin();
+        let mut woken = Woken::new();
         for (index, arm) in arms.iter().enumerate() {
-            if let Target::Channel { core, side, .. } = arm.target {
-                // SAFETY: there is room for a waiter for each arm. The lock is held. The waiter stays in `run`'s frame
-                // until it is unlinked: by whoever claims or discards it, or below (W2, W5).
+            if let Target::Channel { core, side, offers, .. } = arm.target {
+                let new = if offers { Waiter::offer } else { Waiter::new };
+                // SAFETY: there is room for a waiter for each arm. The lock is held. The waiter stays in that room, in
+                // the caller's frame or its heap, until it is unlinked: by whoever claims or discards it, or below (W2,
+                // W5). An arm that only looks is not ready, as was just seen.
                 unsafe {
                     let waiter = waiters.add(index);
-                    waiter.write(Waiter::new(parker, ticket, arm.message, index as u32, sole));
-                    (*core).queue(side).push(waiter);
+                    waiter.write(new(parker, ticket, arm.message, index as u32, sole));
+                    match aim {
+                        Aim::Operation => {
+                            (*core).queue(side).push(waiter);
+                            (*core).claim_watchers(side.other(), &mut woken);
+                        }
+                        Aim::Readiness => (*core).watch(side, waiter),
+                    }
                 }
             }
         }
-        let held = Held { locks: locks.as_ptr(), len: locks.len() };
+        let held = Held { locks: locks.as_ptr(), len: locks.len(), woken };
         let wait = Wait { reason: WaitReason::Select, location, deadline: until };
         // SAFETY: the parker is ours and the ticket its newest. The commit may run anywhere, and reads the frame only
         // while that must still be there (L1 to L3).
         unsafe { park(parker, ticket, wait, unlock_all, (&raw const held).cast_mut().cast()) }
     });
 
-    let chosen = (outcome != TIMED_OUT).then(|| ((outcome - DONE) / 2) as usize);
+    let claimed = match outcome {
+        TIMED_OUT | ABANDONED => None,
+        _ if aim == Aim::Readiness => None,
+        _ => Some((outcome - DONE) / 2),
+    };
+    // The arm that the outcome names, unless it names those that share one.
+    let mut chosen = claimed.filter(|&index| index < SHARED).map(|index| index as usize);
+    let search = claimed == Some(SHARED);
     for (index, arm) in arms.iter().enumerate() {
         if let Target::Channel { core, side, .. } = arm.target
-            && chosen != Some(index)
+            && (search || chosen != Some(index))
         {
             // SAFETY: the waiter was written above. Under the lock its links can be looked at, and nobody is in the
             // middle of discarding it (W5).
@@ -273,7 +361,12 @@ fn block(
                 (*core).lock.lock();
                 let waiter = waiters.add(index);
                 if (*waiter).is_linked() {
-                    (*core).queue(side).unlink(waiter);
+                    match aim {
+                        Aim::Operation => (*core).queue(side).unlink(waiter),
+                        Aim::Readiness => (*core).unwatch(side, waiter),
+                    }
+                } else if search && (*waiter).was_claimed() {
+                    chosen = Some(index);
                 }
                 (*core).lock.unlock();
             }
@@ -304,6 +397,8 @@ fn sort_and_dedup(locks: &mut [*const Core]) -> &mut [*const Core] {
 struct Held {
     locks: *const *const Core,
     len: usize,
+    /// Those who have waited for what the select's waiters have made possible.
+    woken: Woken,
 }
 
 /// The commit of a select.
@@ -314,14 +409,18 @@ struct Held {
 unsafe fn unlock_all(held: *mut ()) {
     // SAFETY: the first lock is still held here, and the `index`-th one when it is read: so the owner's frame is still
     // there, and so is the channel, which the owner borrows (L3). The unlocks are plain stores, their last access.
+    // The woken were claimed by the select, and are alive until they are made ready (W4).
     unsafe {
-        let Held { locks, len } = held.cast::<Held>().read();
+        let Held { locks, len, woken } = held.cast::<Held>().read();
         for index in 0..len {
             let core = *locks.add(index);
             (*core).lock.unlock();
         }
+        woken.ready_all();
     }
 }
 
+#[cfg(all(test, csp_loom))]
+mod loom_offers;
 #[cfg(all(test, csp_loom))]
 mod loom_tests;
