@@ -750,6 +750,76 @@ mod select {
     }
 
     #[test]
+    fn the_value_of_a_crossbeam_arm_is_made_when_it_was_chosen() {
+        let log = Mutex::new(Vec::new());
+        let note = |what| log.lock().unwrap().push(what);
+        let (tx, rx) = csp::bounded(1);
+        for _ in 0..2 {
+            select_biased! {
+                send({ note("send"); &tx }, { note("value"); String::from("v") }) -> _ => note("sent"),
+                recv({ note("recv"); &rx }) -> _ => note("received"),
+            }
+        }
+        assert_eq!(log.into_inner().unwrap(), ["send", "recv", "value", "sent", "send", "recv", "received"]);
+
+        // So it need not be given away where another arm is chosen ..
+        let text = String::from("kept");
+        tx.send(String::new()).unwrap();
+        let text = select! {
+            send(tx, text) -> _ => unreachable!("there is no room"),
+            default(Duration::from_millis(1)) => text,
+        };
+        // .. and may use what the arms have borrowed.
+        struct Node {
+            out: Sender<String>,
+            input: Receiver<String>,
+            next: Option<String>,
+        }
+        impl Node {
+            fn take_next(&mut self) -> String {
+                self.next.take().unwrap()
+            }
+        }
+        let (out, rx) = csp::bounded(0);
+        let mut node = Node { out, input: csp::never(), next: Some(text) };
+        go!(move || {
+            let node = &mut node;
+            select! {
+                recv(node.input) -> _ => unreachable!(),
+                send(node.out, node.take_next()) -> sent => sent.unwrap(),
+            }
+        });
+        assert_eq!(rx.recv().as_deref(), Ok("kept"));
+    }
+
+    #[test]
+    fn a_value_may_leave_the_enclosing_function_after_its_arm_was_chosen() {
+        fn send_parsed(tx: &Sender<i32>, texts: &[&str]) -> Result<usize, std::num::ParseIntError> {
+            let mut skipped = 0;
+            for text in texts {
+                select! {
+                    send(tx, if text.is_empty() { skipped += 1; continue } else { text.parse()? }) -> sent => sent.unwrap(),
+                    recv(csp::never::<()>()) -> Ok(_) => unreachable!(),
+                }
+            }
+            Ok(skipped)
+        }
+        // What the arm held is free again: room in a buffer ..
+        let (tx, rx) = csp::bounded(2);
+        assert_eq!(send_parsed(&tx, &["", "1", ""]), Ok(2));
+        assert!(send_parsed(&tx, &["x"]).is_err());
+        assert_eq!(send_parsed(&tx, &["2"]), Ok(0));
+        assert!(tx.try_send(3).is_err());
+        assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1, 2]);
+        // .. and a receiver that waits.
+        let (tx, rx) = csp::bounded(0);
+        let receiver = go!(rx.recv());
+        assert!(send_parsed(&tx, &["", "x"]).is_err());
+        assert_eq!(send_parsed(&tx, &["4"]), Ok(0));
+        assert_eq!(receiver.join().unwrap(), Ok(4));
+    }
+
+    #[test]
     fn bodies_are_part_of_the_enclosing_function() {
         fn first(rx: &Receiver<i32>, stop: &Receiver<()>) -> Result<i32, csp::channel::RecvError> {
             let mut rounds = 0;

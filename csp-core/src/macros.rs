@@ -154,13 +154,40 @@ macro_rules! go {
 /// ```
 ///
 /// Channels, values, conditions and the timeout are evaluated once, from top to bottom, on entering, whichever arm runs
-/// in the end; within an arm the channel is first, then the value, then the condition. A channel may be anything that
+/// in the end; within an arm the channel is first, then the value, then the condition. There is one exception: the
+/// value of `send(tx, value)` is evaluated when that arm has been chosen, as in crossbeam. A channel may be anything that
 /// derefs to a [`Sender`](crate::channel::Sender) or [`Receiver`](crate::channel::Receiver); it is borrowed until the
 /// choice is made, and not while a body runs.
 ///
 /// A result of which the pattern binds nothing, as `_` and `Ok(_)` do, is dropped before the body runs. Of any other
 /// result, what the pattern does not bind lives until the arm ends. Values that were not sent are dropped before the
 /// body, too.
+///
+/// ```
+/// # use csp_core as csp;
+/// use csp::select;
+///
+/// let (tx, rx) = csp::bounded(1);
+/// let mut parcel = Some(String::from("a parcel"));
+/// for _ in 0..2 {
+///     select! {
+///         send(tx, parcel.take().unwrap()) -> sent => sent.unwrap(), // once: then there is no room
+///         default => {}
+///     }
+/// }
+/// assert_eq!(rx.recv().as_deref(), Ok("a parcel"));
+///
+/// let text = String::from("hello");
+/// let text = select! {
+///     recv(rx) -> _ => unreachable!("it is empty"),
+///     tx <- text.clone() => text, // Go's arm: cloned in any case
+///     send(tx, text) -> _ => String::new(), // crossbeam's arm: moved if it is chosen
+/// };
+/// # _ = text;
+/// ```
+///
+/// While the value of a chosen `send(tx, value)` is made, a receiver may be waiting for it: so it better be quick. If
+/// that is left by `?`, `break`, `return` or a panic, nothing is sent and the receiver goes on waiting.
 ///
 /// Arms are separated by commas, which may be left out after a block. There may be any number of them. A body is no
 /// closure: `break`, `continue`, `return` and `?` act on the enclosing function. The `select!` is an expression, and
@@ -251,7 +278,8 @@ macro_rules! go {
 /// `select! {}` parks for ever, as in Go. A name to the left of `=` is a new variable, as with Go's `:=`; to assign to
 /// one that exists, do so in the body. A channel that is the result of a function called `recv` or `send` is written in
 /// parentheses: `(recv(x)) <- value`. crossbeam's `select!` takes neither refutable patterns, nor conditions, nor
-/// `else`.
+/// `else`; whatever it takes means the same here. (With a refutable pattern the value of `send(tx, value)` is evaluated on
+/// entering.) For a number of channels that is known only at run time there is [`Select`](crate::channel::Select).
 #[macro_export]
 macro_rules! select {
     ($($tokens:tt)*) => {

@@ -35,6 +35,13 @@
 //!
 //! A result of which the pattern binds nothing is not part of what is chosen: it is dropped at once.
 //!
+//! crossbeam's `send(tx, value)` makes its value only when it has been chosen. Its operation is `offer(channel1)`, whose
+//! `finish` gives the right to send; the arm of the outer `match` is then
+//!
+//! ```text
+//!         Chosen3::A1(result) => { let result = result.send(value()); match result { _ => BODY1 } }
+//! ```
+//!
 //! Where a pattern can fail to match, the choice is made in a loop: an arm whose result does not match is taken out,
 //! and the others are waited for. The loop tests a copy of the pattern without bindings, which moves nothing; the
 //! `match` at the end binds.
@@ -79,8 +86,15 @@ struct Arm {
 }
 
 enum Operation {
-    Recv { channel: Expr },
-    Send { channel: Expr, value: Expr },
+    Recv {
+        channel: Expr,
+    },
+    /// `late`: the value is made when the arm has been chosen, if possible.
+    Send {
+        channel: Expr,
+        value: Expr,
+        late: bool,
+    },
 }
 
 /// `default => body`, `default(timeout) => body`.
@@ -300,10 +314,12 @@ impl Head {
             let mut expressions = expressions.into_iter();
             match (name, count) {
                 ("recv", 1) => Ok(Operation::Recv { channel: expressions.next().expect("one") }),
-                ("send", 2) => Ok(Operation::Send {
-                    channel: expressions.next().expect("the first of two"),
-                    value: expressions.next().expect("the second of two"),
-                }),
+                ("send", 2) => {
+                    let channel = expressions.next().expect("the first of two");
+                    let value = expressions.next().expect("the second of two");
+                    let late = !is_constant_expression(&value);
+                    Ok(Operation::Send { channel, value, late })
+                }
                 ("recv", _) => Err(Error::new(arguments.span(), "`recv` takes one argument, the channel: `recv(rx)`")),
                 _ => Err(Error::new(
                     arguments.span(),
@@ -337,7 +353,7 @@ impl Head {
         } else {
             let channel = parse_part(channel, arrow, "a channel before `<-`", Expr::parse)?;
             let value = parse_part(after, self.end, "the value to send after `<-`", Expr::parse)?;
-            Operation::Send { channel, value }
+            Operation::Send { channel, value, late: false }
         };
         Ok((operation, pattern))
     }
@@ -373,6 +389,18 @@ impl Head {
             _ => None,
         })?;
         Some(Error::new(body.span_open(), "expected `=>` before the arm's body"))
+    }
+}
+
+/// Whether it makes no difference when it is evaluated.
+fn is_constant_expression(value: &Expr) -> bool {
+    match value {
+        Expr::Lit(_) => true,
+        Expr::Tuple(tuple) => tuple.elems.iter().all(is_constant_expression),
+        Expr::Unary(syn::ExprUnary { op: syn::UnOp::Neg(_), expr, .. }) => matches!(**expr, Expr::Lit(_)),
+        Expr::Paren(inner) => is_constant_expression(&inner.expr),
+        Expr::Group(inner) => is_constant_expression(&inner.expr),
+        _ => false,
     }
 }
 
@@ -541,6 +569,15 @@ impl Arm {
         self.pattern.as_ref().is_none_or(is_irrefutable)
     }
 
+    /// The value to send, if it is made when the arm has been chosen. Not where the result may put the arm out again: by
+    /// then the value is used up.
+    fn late_value(&self) -> Option<&Expr> {
+        match &self.operation {
+            Operation::Send { value, late: true, .. } if self.is_irrefutable() => Some(value),
+            _ => None,
+        }
+    }
+
     /// The pattern, if it binds anything.
     fn binding(&self) -> Option<&Pat> {
         let mut unbind = Unbind::default();
@@ -550,7 +587,7 @@ impl Arm {
 
     /// Takes the arm out and goes on if its result does not match. It moves nothing.
     fn test(&self, names: &Names, operation: &Ident) -> Option<TokenStream> {
-        let mut pattern = self.pattern.clone()?;
+        let mut pattern = self.pattern.clone().filter(|_| self.late_value().is_none())?;
         if self.is_irrefutable() && (self.binding().is_some() || matches!(pattern, Pat::Wild(_))) {
             // There is nothing to find out, and rustc sees the pattern elsewhere or need not see it.
             return None;
@@ -575,6 +612,23 @@ impl Arm {
     /// Matches the result, if there is one, and runs the body.
     fn bind(&self, names: &Names) -> MatchArm {
         let body = &self.body;
+        if let Some(value) = self.late_value() {
+            let (result, pattern) =
+                (&names.result, self.pattern.as_ref().map_or_else(|| quote!(_), ToTokens::to_token_stream));
+            let sent = quote!(#result.send(#value));
+            let body = match self.binding() {
+                Some(_) => quote! {{
+                    let #result = #sent;
+                    match #result { #pattern => #body }
+                }},
+                // What nobody binds ends before the body.
+                None => quote! {{
+                    match #sent { #pattern => {} };
+                    #body
+                }},
+            };
+            return MatchArm { pattern: result.to_token_stream(), body };
+        }
         let Some(pattern) = self.binding() else {
             return MatchArm { pattern: quote!(()), body: body.to_token_stream() };
         };
@@ -732,6 +786,7 @@ impl Select {
             let channel = quote!(match #reference { #variable => #variable });
             let begin = match &arm.operation {
                 Operation::Recv { .. } => quote!(recv(#channel)),
+                Operation::Send { .. } if arm.late_value().is_some() => quote!(offer(#channel)),
                 Operation::Send { value, .. } => quote!(send(#channel, #value)),
             };
             operands.push(quote!(&mut #library::#begin #guard));
@@ -743,7 +798,7 @@ impl Select {
         }
     }
 
-    /// The wait, and what the arm that it chose has done, as an outcome.
+    /// The wait, and what the arm that it chose has done, or been granted, as an outcome.
     fn choose(&self, names: &Names, order: &Ident) -> TokenStream {
         let Names { library, chosen, entered, result } = names;
         let retries = !self.arms.iter().all(Arm::is_irrefutable);
@@ -773,6 +828,7 @@ impl Select {
         let results = self.arms.iter().zip(&operations).map(|(arm, operation)| {
             let test = arm.test(names, operation);
             match arm.binding() {
+                _ if arm.late_value().is_some() => quote!(#operation.finish()),
                 Some(_) => quote!({ let #result = #operation.finish(); #test #result }),
                 // What nobody binds ends here.
                 None => quote!({ let #result = #operation.finish(); #test }),
