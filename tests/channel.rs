@@ -520,10 +520,22 @@ fn a_panic_in_a_dropped_message_spares_the_others() {
 
     for (tx, rx) in [bounded(300), unbounded()] {
         let (dropped, message) = counter();
-        (0..300).for_each(|n| assert!(tx.send(Fragile(message(), n == 150)).is_ok()));
+        (0..300).for_each(|n| assert!(tx.send(Fragile(message(), n % 150 == 50)).is_ok()));
         assert!(catch_unwind(AssertUnwindSafe(|| drop(rx))).is_err());
         assert_eq!(dropped.load(Ordering::SeqCst), 300);
         assert!(tx.is_closed());
+    }
+}
+
+#[test]
+fn a_capacity_beyond_memory_is_refused() {
+    for (cap, expected) in [
+        (usize::MAX >> 3, "capacity overflow"),
+        (usize::MAX >> 1, "bounded channel capacity is too large"),
+        (usize::MAX, "bounded channel capacity is too large"),
+    ] {
+        let panic = catch_unwind(|| drop(bounded::<u64>(cap))).unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some(expected));
     }
 }
 

@@ -45,7 +45,13 @@ impl<T> Ring<T> {
     ///
     /// Where `cap` messages exceed what an allocation can be.
     pub(crate) fn new(cap: usize) -> Self {
-        let Some(layout) = Self::layout(cap) else { panic!("capacity overflow") };
+        let Some(layout) = Self::layout(cap) else {
+            // The texts are crossbeam's.
+            panic!(
+                "{}",
+                if cap as u64 >> 62 == 0 { "capacity overflow" } else { "bounded channel capacity is too large" }
+            )
+        };
         let slots = if layout.size() == 0 {
             NonNull::dangling()
         } else {

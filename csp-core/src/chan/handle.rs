@@ -37,8 +37,6 @@ use crate::sched::park::{WaitReason, checkpoint};
 /// assert_eq!(sender.join().unwrap(), Ok(()));
 /// ```
 pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
-    // The limit and the text are crossbeam's, which keeps a bit of the index for itself.
-    assert!((cap as u64) < 1 << 62, "bounded channel capacity is too large");
     handles(Chan::bounded(cap))
 }
 
@@ -171,7 +169,8 @@ pub struct Sender<T> {
 /// The receiving side of a channel.
 ///
 /// It can be cloned and shared; each message goes to one receiver. When the last one is dropped, the channel is closed
-/// and the messages in its buffer are dropped.
+/// and the messages in its buffer are dropped. If the drop of one panics, the others are dropped first, and then the panic
+/// goes on (crossbeam leaks the others).
 ///
 /// # Examples
 ///

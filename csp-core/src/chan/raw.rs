@@ -5,7 +5,7 @@ mod watch;
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{MaybeUninit, offset_of};
-use std::panic::Location;
+use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
 use std::time::Instant;
 
@@ -111,8 +111,8 @@ impl Core {
     pub(crate) fn recv_would_block(&self) -> bool {
         // The emptiness first: the channel was open when it was empty if it is still open now (C2). Acquire: pairs with
         // the Release of `len` (or of the queue's end), so that whoever sees the buffer drained after a close sees the
-        // close as well. SeqCst: see `set_len`.
-        let empty = if self.cap == 0 { self.senders.is_empty() } else { self.len.load(Ordering::SeqCst) == 0 };
+        // close as well. SeqCst: see `set_len`. The buffer may be empty and senders wait, where all of it is reserved.
+        let empty = (self.cap == 0 || self.len.load(Ordering::SeqCst) == 0) && self.senders.is_empty();
         empty && !self.closed.load(Ordering::SeqCst)
     }
 
@@ -132,18 +132,20 @@ impl Core {
         }
     }
 
-    /// As [`would_block`](Self::would_block), to the letter: reserved places are not room, and a sender that waits
-    /// has a message, though the buffer may be empty.
+    /// As [`would_block`](Self::would_block), to the letter: reserved places are not room, and stale waiters are nobody.
     ///
     /// # Safety
     ///
     /// The caller holds the lock.
     pub(crate) unsafe fn blocks(&self, side: Side) -> bool {
+        // SAFETY: the lock is held.
+        let nobody_waits = unsafe { !self.queue(side.other()).has_open() };
+        let len = self.len.load(Ordering::Relaxed);
         let blocks = match side {
-            Side::Send => self.receivers.is_empty() && !self.has_room(self.len.load(Ordering::Relaxed)),
-            Side::Receive => self.senders.is_empty() && self.len.load(Ordering::Relaxed) == 0,
+            Side::Send => !self.has_room(len),
+            Side::Receive => len == 0,
         };
-        blocks && !self.closed.load(Ordering::Relaxed)
+        blocks && nobody_waits && !self.closed.load(Ordering::Relaxed)
     }
 
     /// Under the lock. Whether there is room beside `len` messages that is not reserved.
@@ -1029,21 +1031,22 @@ impl<T> Remains<T> {
 }
 
 impl<T> Drop for Remains<T> {
+    /// Goes on where a message's drop panics, and panics with the first of those in the end. (What is behind may be what
+    /// others wait for. crossbeam leaks the rest.)
     fn drop(&mut self) {
-        /// Goes on where a message's drop has panicked. (Where a second one does, the process aborts.)
-        struct Rest<'a, T>(&'a mut Remains<T>);
-
-        impl<T> Drop for Rest<'_, T> {
-            fn drop(&mut self) {
-                self.0.discard();
-                if self.0.cap == UNBOUNDED {
-                    // SAFETY: the list is empty, and was taken out of the channel.
-                    unsafe { self.0.buffer.list.free() };
-                }
+        let mut first = None;
+        while self.len != 0 {
+            if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| self.discard())) {
+                first.get_or_insert(panic);
             }
         }
-
-        Rest(self).0.discard();
+        if self.cap == UNBOUNDED {
+            // SAFETY: the list is empty, and was taken out of the channel.
+            unsafe { self.buffer.list.free() };
+        }
+        if let Some(panic) = first {
+            panic::resume_unwind(panic);
+        }
     }
 }
 

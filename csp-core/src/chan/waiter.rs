@@ -216,6 +216,26 @@ impl Queue {
         unsafe { self.claim(0).map(Claimed) }
     }
 
+    /// Whether there is a waiter whose wait is open. Drops the stale ones before it.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock.
+    pub(crate) unsafe fn has_open(&self) -> bool {
+        while let Some(waiter) = NonNull::new(self.oldest()) {
+            // SAFETY: as in `claim`.
+            unsafe {
+                let Waiter { parker, ticket, ref prev, .. } = *waiter.as_ptr();
+                if parker.is_open(ticket) {
+                    return true;
+                }
+                self.unlink(waiter.as_ptr());
+                prev.set(ptr::null_mut());
+            }
+        }
+        false
+    }
+
     /// Takes out every waiter and ends their waits with the outcome "closed". Gives those that were still open.
     ///
     /// # Safety

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::arm::{Arm, State, Target};
-use super::{Aim, Limit, Order, Room, look, look_only, select};
+use super::{Aim, Limit, Order, Room, select};
 use crate::chan::error::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
 use crate::chan::handle::{Receiver, Sender};
 use crate::chan::raw::Grant;
@@ -251,12 +251,9 @@ impl<'a> Select<'a> {
     /// assert!(operation.send(&tx, 1).is_err());
     /// # _ = (receive, send);
     /// ```
+    #[track_caller]
     pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
-        checkpoint();
-        if self.arms.iter().all(Arm::would_block) {
-            return Err(TrySelectError);
-        }
-        self.choose(|order, arms, room| look(order, arms, room.ready).unwrap_or(arms.len())).ok_or(TrySelectError)
+        self.select_until(Limit::Now, Location::caller()).ok_or(TrySelectError)
     }
 
     /// Waits until an operation is ready, and chooses it.
@@ -377,11 +374,9 @@ impl<'a> Select<'a> {
     /// assert_eq!(select.try_ready(), Ok(receive));
     /// assert_eq!(rx.try_recv(), Ok(1));
     /// ```
+    #[track_caller]
     pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
-        checkpoint();
-        let order = self.order;
-        let found = with_room(self.arms.len(), |room| look_only(order, &self.arms, room.ready));
-        found.map(|found| self.operations[found].index).ok_or(TryReadyError)
+        self.ready_until(Limit::Now, Location::caller()).ok_or(TryReadyError)
     }
 
     /// Waits until an operation is ready, and returns its index.

@@ -3,7 +3,8 @@
 //! # The protocol
 //!
 //! 1. *Look.* One pass over the arms without a lock collects those that seem ready. With a `default` and none of them
-//!    ready that is all. Else one of them is drawn at random, its channel locked and the operation tried; if it fails
+//!    ready that is all, if there is one channel; of several it takes a look at all of them at once, under their locks,
+//!    to say that none was ready. Else one of them is drawn at random, its channel locked and the operation tried; if it fails
 //!    after all (somebody was faster), the next is drawn. Drawing from the ready ones is as fair as going through all
 //!    arms in a random order, and needs a random number only where there is a choice. (A random *rotation* is not fair:
 //!    of arms 0, 1 and 3 being ready out of four, arm 3 gets half.)
@@ -86,10 +87,16 @@ pub fn wait_timeout<const N: usize>(order: Order, arms: [Arm<'_>; N], timeout: D
 #[inline]
 pub fn poll<const N: usize>(order: Order, mut arms: [Arm<'_>; N]) -> usize {
     checkpoint();
-    if arms.iter().all(Arm::would_block) {
-        return N;
+    loop {
+        if !arms.iter().all(Arm::would_block)
+            && let Some(chosen) = look(order, &mut arms, &mut [0; N])
+        {
+            return chosen;
+        }
+        if N <= 1 || all_block(&arms, &mut [std::ptr::null(); N]) {
+            return N;
+        }
     }
-    look(order, &mut arms, &mut [0; N]).unwrap_or(N)
 }
 
 /// Where no arm can have been left over.
@@ -127,6 +134,8 @@ enum Aim {
 #[derive(Clone, Copy)]
 enum Limit {
     Never,
+    /// It does not wait.
+    Now,
     /// From the first look on, if that finds nothing.
     After(Duration),
     At(Instant),
@@ -136,7 +145,7 @@ impl Limit {
     /// Beyond the clock is for ever.
     fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Never => None,
+            Self::Never | Self::Now => None,
             Self::After(timeout) => Instant::now().checked_add(timeout),
             Self::At(deadline) => Some(deadline),
         }
@@ -162,8 +171,8 @@ fn select(
     limit: Limit,
     location: &'static Location<'static>,
 ) -> usize {
-    let mut limit = Some(limit);
     let mut deadline = None;
+    let mut looked = false;
     loop {
         let found = match aim {
             Aim::Operation => look(order, arms, room.ready),
@@ -172,7 +181,8 @@ fn select(
         if let Some(chosen) = found {
             return chosen;
         }
-        if let Some(limit) = limit.take() {
+        if !looked {
+            looked = true;
             deadline = limit.deadline();
         }
         let due = arms.iter().filter_map(|arm| match arm.target {
@@ -180,14 +190,15 @@ fn select(
             _ => None,
         });
         let until = due.chain(deadline).min();
-        if let Some(until) = until {
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+        let now = until.map(|_| Instant::now());
+        if matches!(limit, Limit::Now) || deadline.is_some() && deadline <= now {
+            if aim == Aim::Readiness || all_block(arms, room.locks) {
                 return arms.len();
             }
-            if until <= now {
-                continue;
-            }
+            continue;
+        }
+        if until.is_some() && until <= now {
+            continue;
         }
         if let Some(chosen) = block(aim, order, arms, room, until, location) {
             return chosen;
@@ -252,10 +263,37 @@ fn look_only(order: Order, arms: &[Arm<'_>], ready: &mut [u32]) -> Option<usize>
     (count != 0).then(|| ready[draw(order, count)] as usize)
 }
 
+/// Whether there was a moment, after a look at each, when every channel's arm would have had to wait. One look after the
+/// other does not tell: what was full may be empty by the time the empty one is full.
+#[inline(never)]
+fn all_block(arms: &[Arm<'_>], locks: &mut [*const Core]) -> bool {
+    let (count, locks) = channels(arms, locks);
+    if count <= 1 {
+        return true;
+    }
+    // SAFETY: the arms' operations keep the channels; the locks are held in between.
+    unsafe {
+        locks.iter().for_each(|&core| (*core).lock.lock());
+        let all = arms.iter().all(|arm| matches!(arm.target, Target::Timer(_)) || arm.blocks());
+        locks.iter().for_each(|&core| (*core).lock.unlock());
+        all
+    }
+}
+
 /// Which of `count` ready arms to take.
 #[inline]
 fn draw(order: Order, count: usize) -> usize {
     if count == 1 || order == Order::Biased { 0 } else { random_below(count as u32) as usize }
+}
+
+/// The numbers from 0 on, in any order.
+#[cold]
+fn shuffle(order: &mut [u32]) {
+    for index in 0..order.len() {
+        let other = random_below(index as u32 + 1) as usize;
+        order[index] = order[other];
+        order[other] = index as u32;
+    }
 }
 
 /// Steps 2 to 7. `None`: look again; the deadline has ended the wait, or an arm was ready that turned out not to be, or
@@ -273,34 +311,27 @@ fn block(
     debug_assert!(ready.len() >= arms.len() && locks.len() >= arms.len() && waiters.len() >= arms.len());
     // From here on only through this pointer: others have pointers to the waiters as well.
     let waiters = waiters.as_mut_ptr().cast::<Waiter>();
-    let mut channels = 0;
-    for arm in &*arms {
-        if let Target::Channel { core, .. } = arm.target {
-            locks[channels] = core;
-            channels += 1;
-        }
-    }
-    if channels == 0 {
+    let (count, locks) = channels(arms, locks);
+    if count == 0 {
         let reason = if arms.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select };
         pause(until, reason, location);
         return None;
     }
     // With one waiter and no deadline nobody competes for the claim (W6).
-    let sole = channels == 1 && until.is_none();
-    let locks = sort_and_dedup(&mut locks[..channels]);
+    let sole = count == 1 && until.is_none();
     // SAFETY: the arms' operations keep the channels.
     locks.iter().for_each(|&core| unsafe { (*core).lock.lock() });
 
-    let mut count = 0;
+    let mut found = 0;
     for (index, arm) in arms.iter().enumerate() {
         // SAFETY: all the locks are held.
         if matches!(arm.target, Target::Channel { .. }) && !unsafe { arm.blocks() } {
-            ready[count] = index as u32;
-            count += 1;
+            ready[found] = index as u32;
+            found += 1;
         }
     }
-    if count != 0 {
-        let chosen = ready[draw(order, count)] as usize;
+    if found != 0 {
+        let chosen = ready[draw(order, found)] as usize;
         let Target::Channel { core: kept, .. } = arms[chosen].target else { unreachable!() };
         if aim == Aim::Readiness {
             // SAFETY: all the locks are held.
@@ -314,10 +345,17 @@ fn block(
         }
     }
 
+    // Of several arms on one channel a claimer finds the one first that was queued first.
+    let shuffled = order == Order::Random && locks.len() < count;
+    if shuffled {
+        shuffle(&mut ready[..arms.len()]);
+    }
     let outcome = Parker::with_current(|parker| {
         let ticket = parker.begin();
         let mut woken = Woken::new();
-        for (index, arm) in arms.iter().enumerate() {
+        for position in 0..arms.len() {
+            let index = if shuffled { ready[position] as usize } else { position };
+            let arm = &arms[index];
             if let Target::Channel { core, side, offers, .. } = arm.target {
                 let new = if offers { Waiter::offer } else { Waiter::new };
                 // SAFETY: there is room for a waiter for each arm. The lock is held. The waiter stays in that room, in
@@ -379,18 +417,26 @@ fn block(
     chosen
 }
 
-/// Orders the channels by address, each once.
-fn sort_and_dedup(locks: &mut [*const Core]) -> &mut [*const Core] {
+/// How many arms have a channel, and the channels in the order of their addresses, each once.
+fn channels<'l>(arms: &[Arm<'_>], locks: &'l mut [*const Core]) -> (usize, &'l [*const Core]) {
+    let mut count = 0;
+    for arm in arms {
+        if let Target::Channel { core, .. } = arm.target {
+            locks[count] = core;
+            count += 1;
+        }
+    }
+    let locks = &mut locks[..count];
     // SAFETY: the arms' operations keep the channels.
     locks.sort_unstable_by_key(|&core| unsafe { (*core).rank() });
-    let mut len = 1;
-    for index in 1..locks.len() {
-        if locks[index] != locks[len - 1] {
+    let mut len = 0;
+    for index in 0..count {
+        if len == 0 || locks[index] != locks[len - 1] {
             locks[len] = locks[index];
             len += 1;
         }
     }
-    &mut locks[..len]
+    (count, &locks[..len])
 }
 
 /// The locks that a select's commit releases.
