@@ -37,8 +37,13 @@ mod imp {
     pub(super) fn heavy() {
         fence(Ordering::SeqCst);
         if ASYMMETRIC.load(Ordering::Relaxed) {
-            // SAFETY: a plain system call; it cannot fail after `register`.
-            unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) };
+            // SAFETY: a plain system call.
+            let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) };
+            if result != 0 {
+                // It has worked, and now a filter forbids it: nobody could trust anything that the light side did.
+                crate::panic::report("csp: the kernel refuses membarrier, which it allowed before (seccomp?)\n");
+                std::process::abort();
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::park::WaitReason;
-use super::{GLOBAL_LEN, idle, next_deadline, sysmon};
+use super::{DETACHED, GLOBAL_LEN, idle, next_deadline, sysmon};
 use crate::slot::pool;
 
 static WATCHED: AtomicBool = AtomicBool::new(false);
@@ -58,8 +58,13 @@ impl Watch {
             self.pause = (pause * 2).min(Duration::from_secs(1));
             return Some(pause);
         }
-        // Once more, now that the threads are counted.
-        if GLOBAL_LEN.load(Ordering::SeqCst) == 0 && idle::all_processors() && WATCHED.load(Ordering::SeqCst) {
+        // All of it once more, now that the threads are counted: one that was there before may have done its last deed.
+        if GLOBAL_LEN.load(Ordering::SeqCst) == 0
+            && idle::all_processors()
+            && DETACHED.load(Ordering::SeqCst) == 0
+            && next_deadline().is_none()
+            && WATCHED.load(Ordering::SeqCst)
+        {
             report();
         }
         self.pause = FIRST_PAUSE;

@@ -148,8 +148,8 @@ mod tests {
     /// An empty deque through which so many have gone already.
     fn starting_at(index: u32) -> Deque {
         let deque = Deque::new();
-        deque.top.store(index, Ordering::Relaxed);
-        deque.bottom.store(index, Ordering::Relaxed);
+        deque.top.0.store(index, Ordering::Relaxed);
+        deque.bottom.0.index.store(index, Ordering::Relaxed);
         deque
     }
 

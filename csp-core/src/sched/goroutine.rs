@@ -377,9 +377,15 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Task>) {
             #[cfg(csp_tsan)]
             cell.packet.task.references.load(Ordering::Acquire);
             fence(Ordering::Acquire);
+            // The handle went in the meantime, so the record is ours, and what the result does on being dropped is the
+            // goroutine's doing: it is found through the slot once more.
+            if let Some(slot) = Slot::current() {
+                slot.task.store(task.as_ptr(), Ordering::Relaxed);
+            }
             // SAFETY: the last reference.
             let end = unsafe { (*cell.packet.end.get()).take() };
             contain(|| drop(end));
+            forget_task();
             // SAFETY: as above.
             unsafe { drop_cell::<F, T>(task) };
         }
@@ -398,6 +404,9 @@ fn forget_task() {
 /// Calls `f`; a panic in it is reported by the hook and goes no further.
 fn contain(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        if payload.is::<Goexit>() {
+            return;
+        }
         // Its drop could panic once more.
         std::mem::forget(payload);
         crate::panic::goroutine_panicked();

@@ -343,8 +343,9 @@ fn ready_on(processor: &'static Processor, runnable: Runnable) {
 fn notify_next(processor: &'static Processor) {
     processor.hear_judgement();
     if processor.has_queued() || processor.next_wants_searcher() {
-        processor.next_called_at.store(processor.tick(), Ordering::Relaxed);
-        notify_work();
+        if notify_work() {
+            processor.call_for_next();
+        }
     }
 }
 
@@ -833,7 +834,7 @@ fn search(worker: &Worker, own: &'static Processor) -> Option<Runnable> {
             }
             if victim.has_next() {
                 let tick = victim.tick();
-                let called = victim.next_called_at.load(Ordering::Relaxed) == tick;
+                let called = victim.called_for_next(tick);
                 if !called && (!seen.next || seen.tick != tick) {
                     if seen.next {
                         victim.judge_next(false);
@@ -878,11 +879,16 @@ fn steal_fresh(victim: &'static Processor, own: &'static Processor) -> Option<(R
     Some((first, count))
 }
 
-/// Work was queued where others can take it: wakes a worker if there is an idle processor and nobody searches.
+/// Work was queued where others can take it: wakes a worker if there is an idle processor and nobody searches. Says whether
+/// it did.
 #[inline(always)]
-fn notify_work() {
-    if let Some(processor) = SLEEPERS.notify(idle::spare_processors()) {
-        start_searcher(processor);
+fn notify_work() -> bool {
+    match SLEEPERS.notify(idle::spare_processors()) {
+        Some(processor) => {
+            start_searcher(processor);
+            true
+        }
+        None => false,
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) fn lock() {
     }
     let worker = slot.worker();
     let entered = worker.enter();
-    // SAFETY: the goroutine runs, so its task is there.
-    let is_main = unsafe { (*slot.task()).is_main };
+    // SAFETY: null, when all of the goroutine but its end is over, or its task, which is there while it runs.
+    let is_main = unsafe { slot.task().as_ref() }.is_some_and(|task| task.is_main);
     // SAFETY: null or a worker; workers are never freed.
     let main = unsafe { MAIN_WORKER.load(Ordering::Acquire).as_ref() }.filter(|_| is_main);
     let owner = main.unwrap_or(worker);

@@ -35,8 +35,8 @@ pub(crate) struct Processor {
     next_credit: Cell<u32>,
     next_refill: Cell<u32>,
     /// The count of picks when a searcher was last called for the goroutine in `next`: if it still stands when one comes,
-    /// that goroutine has waited for as long as it takes to wake a thread. Written by the owner.
-    pub(crate) next_called_at: AtomicU32,
+    /// that goroutine has waited for as long as it takes to wake a thread. A hint: any thread.
+    next_called_at: AtomicU32,
     /// What a searcher found about the goroutine in `next`: 0 nothing, 1 it had to be stolen, 2 it ran here by itself.
     next_hint: AtomicU32,
     /// How many more may be started before a thief is welcome again: those that one took were over sooner than it takes to
@@ -82,7 +82,7 @@ impl Processor {
             next: AtomicUsize::new(0),
             next_credit: Cell::new(0),
             next_refill: Cell::new(0),
-            next_called_at: AtomicU32::new(0),
+            next_called_at: AtomicU32::new(u32::MAX),
             next_hint: AtomicU32::new(0),
             crumbs: AtomicU32::new(0),
             crumbs_before: AtomicU32::new(0),
@@ -169,6 +169,16 @@ impl Processor {
         false
     }
 
+    /// A searcher has been called for the goroutine in `next`.
+    pub(crate) fn call_for_next(&self) {
+        self.next_called_at.store(self.tick(), Ordering::Relaxed);
+    }
+
+    /// Whether it has been in the turn `tick`.
+    pub(crate) fn called_for_next(&self, tick: u32) -> bool {
+        self.next_called_at.load(Ordering::Relaxed) == tick
+    }
+
     /// A searcher reports whether it had to take the one in `next` (`true`), or came for nothing. A hint: any thread.
     pub(crate) fn judge_next(&self, stolen: bool) {
         self.next_hint.store(if stolen { 1 } else { 2 }, Ordering::Relaxed);
@@ -195,7 +205,7 @@ impl Processor {
     /// A thief reports how those in `fresh` that it took were: over too soon to be worth it, or not.
     pub(crate) fn judge_fresh(&self, crumbs: bool) {
         let before = self.crumbs_before.load(Ordering::Relaxed);
-        let now = if crumbs { (before * 2).clamp(256, 1 << 14) } else { 0 };
+        let now = if crumbs { (before * 2).clamp(256, 1 << 12) } else { 0 };
         self.crumbs_before.store(now, Ordering::Relaxed);
         self.crumbs.store(now, Ordering::Relaxed);
     }

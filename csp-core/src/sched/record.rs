@@ -88,8 +88,9 @@ impl Records {
         let (current, _) = &self.sizes[size];
         let mut magazine = current.get();
         if magazine.len == MAGAZINE {
+            current.set(Magazine::EMPTY);
             self.put_away(size, magazine);
-            magazine = Magazine::EMPTY;
+            magazine = current.get();
         }
         let block = block.cast::<Free>();
         // SAFETY: the caller's promise; every size is large enough, and aligned, for a link.

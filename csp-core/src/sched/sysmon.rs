@@ -24,6 +24,8 @@ const PERIOD: Duration = Duration::from_micros(2500);
 const TIME_SLICE: Duration = Duration::from_millis(10);
 /// How often goroutines that wait for a stack are tried before nothing but them counts as deadlock.
 const STARVED_ROUNDS: u32 = 50;
+/// As many goroutines are picked between two looks where they are not worth stealing; at 400 ns each there are 6,250.
+const MANY: u32 = 2000;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
 
 static ASLEEP: AtomicBool = AtomicBool::new(false);
@@ -115,11 +117,10 @@ fn run() {
         let starved = idle::starved() != 0;
         if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
             let again = deadlock.look();
-            let timer = next_deadline().map(|d| d.saturating_duration_since(now));
             let starved = starved.then_some(PERIOD);
             // What ran last has left stacks, whose memory is still to be given back.
             let trim = untrimmed.then_some(TRIM_PERIOD);
-            sleep([again, timer, starved, trim].into_iter().flatten().min());
+            sleep([again, starved, trim].into_iter().flatten().min());
             idle_looks = 0;
         } else {
             let until_timer = next_deadline().map(|d| d.saturating_duration_since(now));
@@ -132,13 +133,14 @@ fn run() {
     }
 }
 
-/// Sleeps until something runs again, or for `at_most`.
+/// Sleeps until something runs again or a timer is due, or for `at_most`.
 fn sleep(at_most: Option<Duration>) {
     let mut requests = REQUESTS.lock();
     ASLEEP.store(true, Ordering::SeqCst);
     // Pairs with `rouse`.
     if idle::all_processors() && DETACHED.load(Ordering::SeqCst) == 0 && requests.is_empty() {
-        let deadline = at_most.map(|d| Instant::now() + d);
+        // Timers that were armed before the last processor became idle are seen here; later ones come with a `rouse`.
+        let deadline = [at_most.map(|d| Instant::now() + d), next_deadline()].into_iter().flatten().min();
         while ASLEEP.load(Ordering::SeqCst) {
             match deadline {
                 Some(deadline) => {
@@ -163,13 +165,15 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
         let oldest = processor.fresh.oldest();
         if oldest != seen.oldest.0 || processor.fresh.len() == 0 {
             seen.oldest = (oldest, now);
-        } else {
-            processor.offer_crumbs();
         }
         if now.duration_since(seen.oldest.1) >= TIME_SLICE {
             processor.set_starving();
         }
         let (tick, worker) = (processor.tick(), processor.worker());
+        // So few goroutines were no crumbs.
+        if processor.has_crumbs() && tick.wrapping_sub(seen.tick) < MANY {
+            processor.offer_crumbs();
+        }
         let Some(worker) = worker.filter(|_| tick == seen.tick) else {
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
             continue;
@@ -177,6 +181,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
         // A goroutine has waited in the next place for a whole period: let a searcher have it.
         let next = processor.has_next();
         if next && seen.next && idle::any_processor() {
+            processor.call_for_next();
             wake_searcher();
         }
         seen.next = next;

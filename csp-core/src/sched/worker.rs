@@ -232,6 +232,7 @@ impl Worker {
         self.tainted.store(false, Ordering::Relaxed);
         self.ends.set(false);
         self.searching.set(false);
+        self.loot.set(None);
     }
 
     pub(crate) fn locked_slot(&self) -> Option<&'static Slot> {

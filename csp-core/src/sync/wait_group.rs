@@ -196,9 +196,10 @@ impl Inner {
             // The first one takes the handle of all. It is there before any of them can end: those that are counted in
             // meanwhile find us counted, and we are counted out after we have started.
             0 => _ = self.handles.fetch_add(1, Ordering::Relaxed),
+            // Two thousand million builders that were forgotten. A panic would leave the count wrong meanwhile.
             GOROUTINES => {
-                self.state.fetch_sub(GOROUTINE, Ordering::Relaxed);
-                panic!("WaitGroup counter overflow");
+                crate::panic::report("csp: WaitGroup counter overflow\n");
+                std::process::abort();
             }
             _ => (),
         }
@@ -262,18 +263,19 @@ impl Inner {
         if self.state.load(Ordering::Acquire) <= WAITING {
             return;
         }
-        self.lock.lock();
-        // AcqRel: an `add` that makes the count zero after this sees the bit, and comes for the lock.
-        let old = self.state.fetch_or(WAITING, Ordering::AcqRel);
-        if old <= WAITING {
-            if old & WAITING == 0 {
-                self.state.fetch_and(!WAITING, Ordering::AcqRel);
-            }
-            // SAFETY: we hold it.
-            unsafe { self.lock.unlock() };
-            return;
-        }
+        // First: it may allocate.
         Parker::with_current(|parker| {
+            self.lock.lock();
+            // AcqRel: an `add` that makes the count zero after this sees the bit, and comes for the lock.
+            let old = self.state.fetch_or(WAITING, Ordering::AcqRel);
+            if old <= WAITING {
+                if old & WAITING == 0 {
+                    self.state.fetch_and(!WAITING, Ordering::AcqRel);
+                }
+                // SAFETY: we hold it.
+                unsafe { self.lock.unlock() };
+                return;
+            }
             /// # Safety
             ///
             /// `lock` is a lock that is held.
