@@ -635,3 +635,24 @@ mod processors {
         .expect_success();
     }
 }
+
+/// The handle may go at the very moment at which the goroutine has ended: then it is the goroutine that drops its result.
+#[test]
+fn a_result_is_dropped_by_somebody_who_is_somebody() {
+    struct Locks(std::thread::ThreadId);
+    impl Drop for Locks {
+        fn drop(&mut self) {
+            let by_us = std::thread::current().id() == self.0;
+            assert!(by_us || csp::current().is_some(), "a goroutine that is none");
+            drop(csp::lock_os_thread());
+        }
+    }
+    let us = std::thread::current().id();
+    for _ in 0..20_000 {
+        let handle = csp::spawn(move || Locks(us));
+        while !handle.is_finished() {
+            std::hint::spin_loop();
+        }
+        drop(handle);
+    }
+}
