@@ -20,6 +20,9 @@ pub(crate) const PAGE: usize = 4096;
 /// How much address space a region takes when the machine allows it.
 const REGION_SIZE: usize = 256 << 20;
 const MAX_REGIONS: usize = 16 << 10;
+/// How much of a limited address space regions leave to the rest of the program, or an eighth of it: that stacks have used
+/// it up is said and waited out, but an allocator that can map no more ends the process. glibc's takes 64 MiB at a time.
+const LEFT_OVER: usize = 96 << 20;
 
 const MADV_GUARD_INSTALL: i32 = 102;
 
@@ -108,21 +111,10 @@ impl Region {
     fn grow(&mut self) -> io::Result<()> {
         let mut size = REGION_SIZE.max(self.stride);
         let base = loop {
-            // SAFETY: a new private mapping at a place of the kernel's choice touches nothing that exists.
-            let base = unsafe {
-                libc::mmap(
-                    std::ptr::null_mut(),
-                    size,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                    -1,
-                    0,
-                )
+            let error = match reserve(size) {
+                Ok(base) => break base,
+                Err(error) => error,
             };
-            if base != libc::MAP_FAILED {
-                break base as usize;
-            }
-            let error = io::Error::last_os_error();
             // Strict accounting counts reserved memory too: be content with less.
             if size / 4 < self.stride {
                 return Err(io::Error::new(
@@ -150,6 +142,26 @@ impl Region {
         (self.next, self.end) = (base, base + size);
         Ok(())
     }
+}
+
+/// Maps address space, unless that would leave too little of it.
+fn reserve(size: usize) -> io::Result<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes to the struct, which is ours.
+    let limited = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    if limited {
+        let mapped = std::fs::read_to_string("/proc/self/statm")?;
+        let mapped = mapped.split(' ').next().and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * PAGE;
+        let left_over = (limit.rlim_cur / 8).min(LEFT_OVER as u64);
+        if mapped.saturating_add(size) as u64 > limit.rlim_cur - left_over {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+    }
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: a new private mapping at a place of the kernel's choice touches nothing that exists.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
+    if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base as usize) }
 }
 
 /// Guards are `mprotect`ed pages, because the kernel has no lightweight ones or a test wants it so.
