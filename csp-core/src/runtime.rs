@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::sched::{self, MAX_PROCS, idle, sysmon};
 use crate::slot::pool;
-use crate::{context_switch, panic};
+use crate::{context_switch, panic, stack};
 
 /// How goroutines are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,9 +210,12 @@ fn start(state: &mut State, settings: Builder) -> Result<(), StartError> {
         Some(procs) => return Err(setting(format!("max_procs is {procs}; it must be from 1 to {MAX_PROCS}"))),
         None => sched::available_parallelism().min(MAX_PROCS),
     };
+    let default_class = pool::class_for(stack::DEFAULT_USABLE).map_err(|e| setting(e.to_string()))?;
+    // For the proof of the backend.
+    sched::set_default_class(default_class);
     let class = match settings.stack_size {
         Some(bytes) => pool::class_for(bytes).map_err(|e| setting(e.to_string()))?,
-        None => sched::default_class(),
+        None => default_class,
     };
     if settings.max_threads == Some(0) {
         return Err(setting("max_threads is 0; goroutines need a thread to run on".into()));

@@ -6,6 +6,7 @@
 pub(crate) mod overflow;
 
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The guard below each stack. Larger than a page, because C code does not probe large frames page by page.
@@ -26,10 +27,14 @@ const LEFT_OVER: usize = 96 << 20;
 
 const MADV_GUARD_INSTALL: i32 = 102;
 
+/// The most bytes that are usable of the stack that a goroutine gets when nothing else is asked for.
+pub(crate) const DEFAULT_USABLE: usize = DEFAULT_STRIDE - GUARD_SIZE - PAGE;
+
 /// The stride that gives at least `usable` bytes of stack.
 pub(crate) fn stride_for(usable: usize) -> io::Result<usize> {
     usable
-        .checked_add(GUARD_SIZE + PAGE)
+        .max(MIN_STRIDE - GUARD_SIZE - PAGE)
+        .checked_add(GUARD_SIZE + PAGE + large_thread_locals())
         .and_then(usize::checked_next_power_of_two)
         .map(|s| s.max(MIN_STRIDE))
         .filter(|&s| s <= MAX_STRIDE)
@@ -39,6 +44,42 @@ pub(crate) fn stride_for(usable: usize) -> io::Result<usize> {
                 format!("a stack of {usable} bytes is larger than the largest possible, {} bytes", MAX_STRIDE / 2),
             )
         })
+}
+
+/// How much of a stack the program's thread-locals take, as far as that is not counted as the one page that the identity
+/// takes anyway. They lie at the top, below `struct pthread`; libraries with tens of kilobytes of them are not rare.
+fn large_thread_locals() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| thread_locals().saturating_sub(2 * PAGE))
+}
+
+#[cfg(csp_native)]
+fn thread_locals() -> usize {
+    // Private to glibc, but there since 2.15, and used by std for the same purpose.
+    // SAFETY: a constant string that ends in a zero.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
+    if symbol.is_null() {
+        return 0;
+    }
+    // SAFETY: the function has had this type for as long as it has been there. The attributes are initialised before
+    // the call and destroyed after it.
+    let least = unsafe {
+        let get = std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn(*const libc::pthread_attr_t) -> usize>(
+            symbol,
+        );
+        let mut attr = std::mem::MaybeUninit::uninit();
+        libc::pthread_attr_init(attr.as_mut_ptr());
+        let least = get(attr.as_ptr());
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+        least
+    };
+    // It is meant to be the smallest stack of a thread: beside them, a page of guard and what any thread needs.
+    least.saturating_sub(libc::PTHREAD_STACK_MIN + PAGE)
+}
+
+#[cfg(not(csp_native))]
+fn thread_locals() -> usize {
+    0
 }
 
 /// One stride: `[base, base + stride)`, the guard at its low end.
