@@ -342,10 +342,8 @@ fn ready_on(processor: &'static Processor, runnable: Runnable) {
 #[cold]
 fn notify_next(processor: &'static Processor) {
     processor.hear_judgement();
-    if processor.has_queued() || processor.next_wants_searcher() {
-        if notify_work() {
-            processor.call_for_next();
-        }
+    if (processor.has_queued() || processor.next_wants_searcher()) && notify_work() {
+        processor.call_for_next();
     }
 }
 
