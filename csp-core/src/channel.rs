@@ -43,6 +43,7 @@
 //! assert_eq!(rx.iter().collect::<Vec<i32>>(), [1, 2, 3]);
 //! ```
 
+pub use crate::chan::batch::{SendManyError, Unsent};
 pub use crate::chan::error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError, TryReadyError,
     TryRecvError, TrySelectError, TrySendError,

@@ -3,9 +3,11 @@
 #![allow(dead_code, unused_imports, reason = "no test file uses all of it")]
 
 mod child;
+mod either;
 mod traffic;
 
 pub(crate) use child::{Outcome, in_child, program, run_program};
+pub(crate) use either::{CALLERS, Caller, PAIRS, Running, let_others_wait};
 pub(crate) use traffic::{Traffic, in_traffic, migrate, thread_id};
 
 /// Whether goroutines have stacks of their own here, and so move from one OS thread to another.

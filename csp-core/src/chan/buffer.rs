@@ -104,6 +104,34 @@ impl<T> Ring<T> {
     }
 }
 
+impl<T> Ring<T> {
+    /// Slots for at most `count` new messages, which are next to each other: the first one, and how many.
+    ///
+    /// # Safety
+    ///
+    /// At least `count` slots are free, and it is not 0. The caller writes a message to each.
+    pub(crate) unsafe fn push_slots(&mut self, cap: usize, count: usize) -> (*mut T, usize) {
+        let count = count.min(cap - self.tail);
+        // SAFETY: `tail` is less than the capacity.
+        let slots = unsafe { self.slots.as_ptr().add(self.tail) };
+        self.tail = if self.tail + count == cap { 0 } else { self.tail + count };
+        (slots, count)
+    }
+
+    /// The slots of at most `count` of the oldest messages, which are next to each other: the first one, and how many.
+    ///
+    /// # Safety
+    ///
+    /// There are at least `count` messages, and it is not 0. The caller takes them out.
+    pub(crate) unsafe fn pop_slots(&mut self, cap: usize, count: usize) -> (*mut T, usize) {
+        let count = count.min(cap - self.head);
+        // SAFETY: `head` is less than the capacity.
+        let slots = unsafe { self.slots.as_ptr().add(self.head) };
+        self.head = if self.head + count == cap { 0 } else { self.head + count };
+        (slots, count)
+    }
+}
+
 /// A list of blocks, the oldest first. No block is there before the first message.
 pub(crate) struct List<T> {
     head: *mut Block<T>,
@@ -164,6 +192,19 @@ impl<T> List<T> {
         slot
     }
 
+    /// Slots for at most `count` new messages, which are next to each other: the first one, and how many.
+    ///
+    /// # Safety
+    ///
+    /// The list does not need a block, and `count` is not 0. The caller writes a message to each.
+    pub(crate) unsafe fn push_slots(&mut self, count: usize) -> (*mut T, usize) {
+        let count = count.min((Block::<T>::SLOTS - self.write) as usize);
+        // SAFETY: `write` is less than `SLOTS`, so `tail` is there.
+        let slots = unsafe { Block::slot(self.tail, self.write) };
+        self.write += count as u32;
+        (slots, count)
+    }
+
     /// The slot of the oldest message, and a block that the list needs no more, or null. The slot may be in that block.
     ///
     /// # Safety
@@ -171,10 +212,31 @@ impl<T> List<T> {
     /// There is a message. The caller takes it out before it uses the list or the block in any other way.
     #[inline]
     pub(crate) unsafe fn pop(&mut self) -> (*mut T, *mut Block<T>) {
-        let head = self.head;
         // SAFETY: there is a message, so `head` is a block and `read` is within it.
-        let slot = unsafe { Block::slot(head, self.read) };
-        self.read += 1;
+        let slot = unsafe { Block::slot(self.head, self.read) };
+        (slot, self.popped(1))
+    }
+
+    /// The slots of at most `count` of the oldest messages, which are next to each other: the first one, and how many; and
+    /// a block that the list needs no more, or null. The slots may be in that block.
+    ///
+    /// # Safety
+    ///
+    /// There are at least `count` messages, and it is not 0. The caller takes them out before it uses the list or the block
+    /// in any other way.
+    pub(crate) unsafe fn pop_slots(&mut self, count: usize) -> (*mut T, usize, *mut Block<T>) {
+        let end = if self.head == self.tail { self.write } else { Block::<T>::SLOTS };
+        let count = count.min((end - self.read) as usize);
+        // SAFETY: there is a message, so `head` is a block and `read` is within it.
+        let slots = unsafe { Block::slot(self.head, self.read) };
+        (slots, count, self.popped(count as u32))
+    }
+
+    /// Goes on by so many messages, which are in `head`.
+    #[inline]
+    fn popped(&mut self, count: u32) -> *mut Block<T> {
+        let head = self.head;
+        self.read += count;
         if head == self.tail {
             if self.read == self.write {
                 // Empty: begin this block anew.
@@ -185,9 +247,9 @@ impl<T> List<T> {
             // SAFETY: a block before the tail has a next one.
             self.head = unsafe { (*head).next };
             self.read = 0;
-            return (slot, head);
+            return head;
         }
-        (slot, ptr::null_mut())
+        ptr::null_mut()
     }
 
     /// Frees the block that an empty list may keep.
@@ -205,7 +267,7 @@ impl<T> List<T> {
 /// A block of messages: this header, and `SLOTS` slots behind it.
 #[repr(C)]
 pub(crate) struct Block<T> {
-    next: *mut Block<T>,
+    pub(super) next: *mut Block<T>,
     slots: PhantomData<T>,
     /// Gives the header the alignment of the slots.
     align: [T; 0],

@@ -212,7 +212,7 @@ impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
     #[inline]
-    fn chan(&self) -> &Chan<T> {
+    pub(super) fn chan(&self) -> &Chan<T> {
         // SAFETY: this handle keeps the channel.
         unsafe { self.chan.as_ref() }
     }
@@ -503,7 +503,7 @@ impl<T> Receiver<T> {
     }
 
     #[inline]
-    fn chan(&self) -> Option<&Chan<T>> {
+    pub(super) fn chan(&self) -> Option<&Chan<T>> {
         // SAFETY: this handle keeps the channel.
         self.channel().map(|chan| unsafe { &*chan.as_ptr() })
     }

@@ -226,3 +226,80 @@ fn loom_empty_and_open_is_told_only_of_the_past() {
         assert_eq!(rx.try_recv().err(), Some(TryRecvError::Disconnected));
     });
 }
+
+#[test]
+fn loom_batches_meet() {
+    for cap in [0, 1, 2] {
+        model(Some(3), move || {
+            let (tx, rx) = bounded(cap);
+            let sender = thread::spawn(move || tx.send_many((1..=3).map(Message::new).collect::<Vec<_>>()).is_ok());
+            let mut batch = Vec::new();
+            while let Ok(count) = rx.recv_many(&mut batch, 2) {
+                assert!(count == 1 || count == 2);
+            }
+            assert!(batch.iter().map(Message::number).eq(1..=3));
+            assert!(sender.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn loom_a_batch_through_an_unbounded_channel() {
+    model(Some(2), || {
+        let (tx, rx) = unbounded();
+        let tx2 = tx.clone();
+        let senders = [
+            thread::spawn(move || tx.send_many([Message::new(1), Message::new(2)]).is_ok()),
+            thread::spawn(move || tx2.send(Message::new(8)).is_ok()),
+        ];
+        let mut batch = Vec::new();
+        while rx.recv_many(&mut batch, usize::MAX).is_ok() {}
+        assert_eq!(batch.iter().map(Message::number).sum::<u32>(), 11);
+        assert!(senders.into_iter().all(|sender| sender.join().unwrap()));
+    });
+}
+
+#[test]
+fn loom_a_batch_against_waiting_senders_and_receivers() {
+    for cap in [0, 1] {
+        model(Some(3), move || {
+            let (tx, rx) = bounded(cap);
+            let (tx2, rx2) = (tx.clone(), rx.clone());
+            let senders = [
+                thread::spawn(move || tx.send(Message::new(1)).is_ok()),
+                thread::spawn(move || tx2.send_many([Message::new(2), Message::new(4)]).is_ok()),
+            ];
+            let one = rx2.recv().unwrap().number();
+            let mut batch = Vec::new();
+            while rx.recv_many(&mut batch, usize::MAX).is_ok_and(|_| batch.len() < 2) {}
+            let rest: u32 = batch.iter().map(Message::number).sum();
+            assert_eq!(one + rest, 7);
+            assert!(senders.into_iter().all(|sender| sender.join().unwrap()));
+        });
+    }
+}
+
+#[test]
+fn loom_close_against_batches() {
+    for cap in [0, 1] {
+        model(Some(3), move || {
+            let (tx, rx) = bounded(cap);
+            let sender = thread::spawn(move || match tx.send_many((1..=3).map(Message::new).collect::<Vec<_>>()) {
+                Ok(()) => 3,
+                Err(error) => {
+                    let sent = error.sent as u32;
+                    assert!(error.unsent.map(|m| m.number()).eq(sent + 1..=3));
+                    sent
+                }
+            });
+            let rx2 = rx.clone();
+            let closer = thread::spawn(move || rx2.close());
+            let mut batch = Vec::new();
+            while rx.recv_many(&mut batch, 2).is_ok() {}
+            closer.join().unwrap();
+            let sent = sender.join().unwrap();
+            while rx.try_recv_many(&mut batch, 2).is_ok() {}
+            assert!(batch.iter().map(Message::number).eq(1..=sent));
+        });
+    }
+}

@@ -56,6 +56,7 @@
 //! A wait queues its waiter under the lock and parks with the lock held; `park` releases it (its `commit`) after the
 //! goroutine has left its stack. So a claimer, which needs the lock, never meets a goroutine that is still running.
 
+pub(crate) mod batch;
 pub(crate) mod buffer;
 pub(crate) mod error;
 pub(crate) mod handle;

@@ -78,15 +78,15 @@ impl Ending {
 #[repr(C)]
 pub(crate) struct Core {
     pub(crate) lock: Lock,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
     /// Whether anybody is in `watchers`.
     watched: Cell<bool>,
     /// The places in the buffer that are granted to sends whose messages are still to come.
     reserved: Cell<u32>,
-    len: AtomicUsize,
-    cap: usize,
-    receivers: Queue,
-    senders: Queue,
+    pub(super) len: AtomicUsize,
+    pub(super) cap: usize,
+    pub(super) receivers: Queue,
+    pub(super) senders: Queue,
     watchers: Watchers,
     #[cfg(csp_loom)]
     id: usize,
@@ -150,8 +150,13 @@ impl Core {
 
     /// Under the lock. Whether there is room beside `len` messages that is not reserved.
     #[inline(always)]
-    fn has_room(&self, len: usize) -> bool {
+    pub(super) fn has_room(&self, len: usize) -> bool {
         len + (self.reserved.get() as usize) < self.cap
+    }
+
+    /// Under the lock. How much room there is beside `len` messages that is not reserved.
+    pub(super) fn room(&self, len: usize) -> usize {
+        self.cap - len - self.reserved.get() as usize
     }
 
     #[inline]
@@ -192,7 +197,7 @@ impl Core {
 
     /// Under the lock. Changes the number of messages from `old` to `len`.
     #[inline]
-    fn set_len(&self, old: usize, len: usize) {
+    pub(super) fn set_len(&self, old: usize, len: usize) {
         // Release: pairs with the Acquire in `len`, `recv_would_block` and `send_would_block`.
         if old == 0 || old == self.cap {
             // No longer empty, or no longer full. SeqCst: pairs with the SeqCst of those who look without the lock. A
@@ -336,10 +341,10 @@ unsafe fn unlock(lock: *mut ()) {
 /// The buffer's words and the core's but for the watchers share the first cache line; what is rarely used has the second.
 #[repr(C, align(64))]
 pub(crate) struct Chan<T> {
-    buffer: UnsafeCell<Buffer<T>>,
-    core: Core,
+    pub(super) buffer: UnsafeCell<Buffer<T>>,
+    pub(super) core: Core,
     /// A block for the list to come, so that most blocks are not allocated but used again. Or null.
-    spare: Cell<*mut Block<T>>,
+    pub(super) spare: Cell<*mut Block<T>>,
     handles: Handles,
 }
 
@@ -662,7 +667,7 @@ impl<T> Chan<T> {
     /// The caller holds the lock, and the list needs a block.
     #[cold]
     #[inline(never)]
-    unsafe fn add_block(&self) -> bool {
+    pub(super) unsafe fn add_block(&self) -> bool {
         let spare = self.spare.replace(ptr::null_mut());
         // SAFETY: the lock is held whenever `spare` and the list are used. Allocation is left to the time without it:
         // the allocator may wait, and whoever waits for this lock polls.

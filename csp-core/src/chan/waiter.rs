@@ -216,6 +216,51 @@ impl Queue {
         unsafe { self.claim(0).map(Claimed) }
     }
 
+    /// How many waiters there are, if less than `limit`, else that. Some may be stale.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock.
+    pub(crate) unsafe fn count(&self, limit: usize) -> usize {
+        let first = self.oldest();
+        let mut count = 0;
+        let mut waiter = first;
+        while !waiter.is_null() && count < limit {
+            count += 1;
+            // SAFETY: linked waiters are alive, and their links are ours under the lock (W2).
+            let next = unsafe { (*waiter).next.get() };
+            waiter = if next == first { ptr::null_mut() } else { next };
+        }
+        count
+    }
+
+    /// As [`claim_oldest`](Self::claim_oldest), to the end of `claims`. Says where the waiter's message is or goes to, and
+    /// whether it offers.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock, and calls `ready` on all of `claims` once it has done their operations.
+    #[inline]
+    pub(crate) unsafe fn claim_oldest_into(&self, claims: &mut Claims) -> Option<(*mut (), bool)> {
+        // SAFETY: the caller's promise. The waiter is claimed and unlinked.
+        unsafe {
+            let waiter = self.claim(0)?;
+            claims.push(waiter.as_ptr());
+            let Waiter { message, offers, .. } = *waiter.as_ref();
+            Some((message, offers))
+        }
+    }
+
+    /// Whether the one that has waited longest is a sender that has no message yet.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock.
+    pub(crate) unsafe fn oldest_offers(&self) -> bool {
+        // SAFETY: the caller's promise; a linked waiter is alive (W2).
+        unsafe { self.has_open() && (*self.oldest()).offers }
+    }
+
     /// Whether there is a waiter whose wait is open. Drops the stale ones before it.
     ///
     /// # Safety
@@ -328,6 +373,56 @@ impl Woken {
                 first = (*first).next.replace(ptr::null_mut());
                 parker.ready();
             }
+        }
+    }
+}
+
+/// Claimed waiters, first in first out, chained through their links until they are made ready.
+pub(crate) struct Claims {
+    first: *mut Waiter,
+    last: *mut Waiter,
+}
+
+impl Claims {
+    pub(crate) fn new() -> Self {
+        Self { first: ptr::null_mut(), last: ptr::null_mut() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
+    /// # Safety
+    ///
+    /// The waiter is claimed and unlinked, by the caller, so its links are the caller's until its `ready` (W4).
+    #[inline]
+    unsafe fn push(&mut self, waiter: *mut Waiter) {
+        // SAFETY: the caller's promise, also for the last one.
+        unsafe {
+            (*waiter).next.set(ptr::null_mut());
+            if self.first.is_null() {
+                self.first = waiter;
+            } else {
+                (*self.last).next.set(waiter);
+            }
+        }
+        self.last = waiter;
+    }
+
+    /// The oldest one. It owes a `ready`.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Claimed> {
+        let claimed = Claimed(NonNull::new(self.first)?);
+        // SAFETY: a claimed waiter is alive until its `ready`, which is up to our caller (W4).
+        self.first = unsafe { (*self.first).next.get() };
+        Some(claimed)
+    }
+
+    /// Makes them all ready, the one that has waited longest first. The caller has done their operations and holds no
+    /// lock.
+    pub(crate) fn ready_all(mut self) {
+        while let Some(claimed) = self.pop() {
+            claimed.ready();
         }
     }
 }

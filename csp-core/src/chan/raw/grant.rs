@@ -204,7 +204,7 @@ impl Core {
     }
 
     /// Under the lock. Reserves room, of which there is some.
-    fn reserve(&self) {
+    pub(in crate::chan) fn reserve(&self) {
         if self.cap != UNBOUNDED {
             // Only by forgetting grants without end.
             let Some(reserved) = self.reserved.get().checked_add(1) else { std::process::abort() };
