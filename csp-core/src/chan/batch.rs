@@ -9,10 +9,10 @@
 //! once, and others may come between.
 
 use std::fmt;
-use std::iter::{Chain, Fuse, FusedIterator};
+use std::iter::FusedIterator;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::{ptr, vec};
+use std::{mem, ptr, vec};
 
 use super::buffer::{Block, UNBOUNDED};
 use super::error::{RecvError, TryRecvError};
@@ -66,18 +66,30 @@ pub struct SendManyError<I: Iterator> {
 /// assert_eq!(unsent.take(3).collect::<Vec<_>>(), [0, 1, 2]);
 /// ```
 pub struct Unsent<I: Iterator> {
-    messages: Chain<vec::IntoIter<I::Item>, Fuse<I>>,
+    taken: vec::IntoIter<I::Item>,
+    /// Until it has come to its end.
+    rest: Option<I>,
 }
 
 impl<I: Iterator> Iterator for Unsent<I> {
     type Item = I::Item;
 
     fn next(&mut self) -> Option<I::Item> {
-        self.messages.next()
+        let message = self.taken.next();
+        if message.is_some() {
+            return message;
+        }
+        let message = self.rest.as_mut()?.next();
+        if message.is_none() {
+            self.rest = None;
+        }
+        message
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.messages.size_hint()
+        let taken = self.taken.len();
+        let (least, most) = self.rest.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        (taken.saturating_add(least), most.and_then(|most| taken.checked_add(most)))
     }
 }
 
@@ -139,13 +151,13 @@ impl<T> Sender<T> {
     /// ```
     #[track_caller]
     pub fn send_many<I: IntoIterator<Item = T>>(&self, messages: I) -> Result<(), SendManyError<I::IntoIter>> {
-        let mut rest = messages.into_iter().fuse();
+        let mut rest = messages.into_iter();
         let mut taken = Vec::new();
         let mut sent = 0;
         loop {
             checkpoint();
             let known = rest.size_hint().0.clamp(1, chunk::<T>());
-            taken.extend(rest.by_ref().take(known));
+            let ended = !take(&mut rest, known, &mut taken);
             if taken.is_empty() {
                 return Ok(());
             }
@@ -157,15 +169,38 @@ impl<T> Sender<T> {
                 let done = self.chan().send_many(taken.as_ptr(), count, Location::caller());
                 sent += done;
                 if done == count {
+                    if ended {
+                        return Ok(());
+                    }
                     continue;
                 }
                 let start = taken.as_mut_ptr();
                 ptr::copy(start.add(done), start, count - done);
                 taken.set_len(count - done);
             }
-            return Err(SendManyError { sent, unsent: Unsent { messages: taken.into_iter().chain(rest) } });
+            return Err(SendManyError {
+                sent,
+                unsent: Unsent { taken: taken.into_iter(), rest: (!ended).then_some(rest) },
+            });
         }
     }
+}
+
+/// Takes `count` messages from an iterator. Says whether there were so many.
+fn take<I: Iterator>(from: &mut I, count: usize, into: &mut Vec<I::Item>) -> bool {
+    into.reserve(count);
+    for _ in 0..count {
+        let message = from.next();
+        let Some(place) = &message else { return false };
+        // `push` would have more places for a large message on the stack.
+        // SAFETY: there is room for `count` more. The message is moved there.
+        unsafe {
+            ptr::copy_nonoverlapping(place, into.as_mut_ptr().add(into.len()), 1);
+            mem::forget(message);
+            into.set_len(into.len() + 1);
+        }
+    }
+    true
 }
 
 impl<T> Receiver<T> {
@@ -210,9 +245,7 @@ impl<T> Receiver<T> {
         }
         checkpoint();
         let Some(chan) = self.chan() else {
-            into.reserve(1);
-            into.push(self.receive::<Result<T, RecvError>>(location)?);
-            return Ok(1);
+            return self.append(into, |this| this.receive(location));
         };
         match chan.recv_many(into, limit) {
             Many::Some(count) => return Ok(count),
@@ -273,9 +306,7 @@ impl<T> Receiver<T> {
         }
         checkpoint();
         let Some(chan) = self.chan() else {
-            into.reserve(1);
-            into.push(self.try_receive::<Result<T, TryRecvError>>()?);
-            return Ok(1);
+            return self.append(into, Self::try_receive);
         };
         if chan.core().recv_would_block() {
             return Err(TryRecvError::Empty);
@@ -289,6 +320,17 @@ impl<T> Receiver<T> {
                 Err(TryRecvError::Empty)
             }
         }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// A batch of one, from a receiver without a channel.
+    #[cold]
+    fn append<E>(&self, into: &mut Vec<T>, receive: impl FnOnce(&Self) -> Result<T, E>) -> Result<usize, E> {
+        // Before the message is taken: it may panic.
+        into.reserve(1);
+        into.push(receive(self)?);
+        Ok(1)
     }
 }
 
