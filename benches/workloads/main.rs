@@ -1,19 +1,21 @@
 //! Small concurrent programs, each of which leans on one thing that the runtime does.
 //!
 //! ```text
-//! cargo bench --bench workloads -- [WORKLOAD]... [--procs P] [--n N] [--smoke] [--list]
+//! cargo bench --bench workloads -- [WORKLOAD]... [--procs P] [--n N] [--hog KIND] [--smoke] [--list]
 //! ```
 //!
 //! One line for each workload goes to standard output. `benches/go/workloads` is the same in Go and prints the same line,
-//! and `benches/compare.sh` runs the two side by side. A wrong checksum is an error.
+//! so does `benches/peers` for other crates, and `benches/compare` runs them all side by side. A wrong checksum is an
+//! error.
 
 mod channels;
 mod goroutines;
+mod mixture;
 
 use csp::runtime::{self, Runtime};
 use std::error::Error;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A program of some size n.
 struct Workload {
@@ -23,7 +25,7 @@ struct Workload {
     n: u64,
     /// A size that takes next to no time.
     smoke: u64,
-    run: fn(u64) -> Outcome,
+    run: fn(u64, Hog) -> Outcome,
     /// The checksum that `run` is to give.
     check: fn(u64) -> u64,
 }
@@ -31,14 +33,28 @@ struct Workload {
 /// What a run gives beside the time that it took.
 struct Outcome {
     check: u64,
-    /// Resident memory of a goroutine, where that is the question.
-    bytes_per_task: Option<u64>,
+    /// The time to print, where it is not that of the whole run.
+    time: Option<Duration>,
+    /// Operations, where they are not n.
+    ops: Option<u64>,
+    /// More fields of the line, each with a space before it.
+    fields: String,
 }
 
 impl From<u64> for Outcome {
     fn from(check: u64) -> Outcome {
-        Outcome { check, bytes_per_task: None }
+        Outcome { check, time: None, ops: None, fields: String::new() }
     }
+}
+
+/// What keeps a processor busy in `mixed`.
+#[derive(Clone, Copy, Default)]
+enum Hog {
+    /// It computes, and never comes to an operation at which it could give way.
+    #[default]
+    Computing,
+    /// It blocks its thread, ten milliseconds at a time.
+    Blocking,
 }
 
 /// 0 + 1 + ... + (n - 1), the checksum of messages that are numbered.
@@ -52,7 +68,7 @@ const WORKLOADS: &[Workload] = &[
         about: "two goroutines yield n/2 times each",
         n: 5_000_000,
         smoke: 1_000,
-        run: |n| goroutines::yield_now(n).into(),
+        run: |n, _| goroutines::yield_now(n).into(),
         check: |n| n,
     },
     Workload {
@@ -60,7 +76,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n no-op goroutines and a wait group",
         n: 2_000_000,
         smoke: 1_000,
-        run: |n| goroutines::spawn(n).into(),
+        run: |n, _| goroutines::spawn(n).into(),
         check: |n| n,
     },
     Workload {
@@ -68,7 +84,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n round trips over two unbuffered channels",
         n: 2_000_000,
         smoke: 1_000,
-        run: |n| channels::pingpong(n).into(),
+        run: |n, _| channels::pingpong(n).into(),
         check: sum_below,
     },
     Workload {
@@ -76,7 +92,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n messages from one to one, capacity 128",
         n: 10_000_000,
         smoke: 1_000,
-        run: |n| channels::spsc(n).into(),
+        run: |n, _| channels::spsc(n).into(),
         check: sum_below,
     },
     Workload {
@@ -84,7 +100,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n messages from 8 to 8 on one channel, capacity 128",
         n: 10_000_000,
         smoke: 1_000,
-        run: |n| channels::mpmc(n, 128).into(),
+        run: |n, _| channels::mpmc(n, 128).into(),
         check: sum_below,
     },
     Workload {
@@ -92,7 +108,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n messages from 8 to 8 on one unbuffered channel",
         n: 2_000_000,
         smoke: 1_000,
-        run: |n| channels::mpmc(n, 0).into(),
+        run: |n, _| channels::mpmc(n, 0).into(),
         check: sum_below,
     },
     Workload {
@@ -100,7 +116,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n messages from two producers on two unbuffered channels, one select loop",
         n: 2_000_000,
         smoke: 1_000,
-        run: |n| channels::select2(n).into(),
+        run: |n, _| channels::select2(n).into(),
         check: sum_below,
     },
     Workload {
@@ -108,7 +124,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n selects with default on an empty channel",
         n: 100_000_000,
         smoke: 1_000,
-        run: |n| channels::select_default(n).into(),
+        run: |n, _| channels::select_default(n).into(),
         check: |n| n,
     },
     Workload {
@@ -116,7 +132,7 @@ const WORKLOADS: &[Workload] = &[
         about: "the concurrent prime sieve to the n-th prime",
         n: 2_000,
         smoke: 100,
-        run: |n| goroutines::sieve(n).into(),
+        run: |n, _| goroutines::sieve(n).into(),
         check: goroutines::nth_prime,
     },
     Workload {
@@ -124,7 +140,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n leaves (a power of ten), ten children each, their sum over channels",
         n: 1_000_000,
         smoke: 1_000,
-        run: |n| goroutines::skynet(n).into(),
+        run: |n, _| goroutines::skynet(n).into(),
         check: sum_below,
     },
     Workload {
@@ -132,7 +148,7 @@ const WORKLOADS: &[Workload] = &[
         about: "n goroutines in a daisy chain",
         n: 100_000,
         smoke: 100,
-        run: |n| goroutines::chain(n).into(),
+        run: |n, _| goroutines::chain(n).into(),
         check: |n| n,
     },
     Workload {
@@ -140,8 +156,32 @@ const WORKLOADS: &[Workload] = &[
         about: "n goroutines wait on one channel and are released",
         n: 100_000,
         smoke: 100,
-        run: goroutines::parked,
+        run: |n, _| goroutines::parked(n),
         check: |n| n,
+    },
+    Workload {
+        name: "sleepers",
+        about: "n goroutines sleep i mod 1000 ms each; the processor time of each",
+        n: 100_000,
+        smoke: 100,
+        run: |n, _| mixture::sleepers(n),
+        check: |n| n,
+    },
+    Workload {
+        name: "fanout",
+        about: "n rows of the Mandelbrot set, a goroutine each, beside a plain loop",
+        n: 10_000,
+        smoke: 100,
+        run: |n, _| mixture::fanout(n),
+        check: |n| (0..n).map(|row| mixture::mandelbrot_row(row, n)).sum(),
+    },
+    Workload {
+        name: "mixed",
+        about: "1,000 pairs play ping-pong for n ms beside a hog; round trips, and the longest of them",
+        n: 1_000,
+        smoke: 30,
+        run: mixture::mixed,
+        check: |_| mixture::PAIRS,
     },
 ];
 
@@ -149,26 +189,24 @@ impl Workload {
     /// Runs the workload in a goroutine and prints its line.
     fn measure(&self, options: &Options) -> Result<(), Box<dyn Error>> {
         let n = self.size(options);
-        let run = self.run;
+        let (run, hog) = (self.run, options.hog);
         let (outcome, elapsed) = csp::spawn(move || {
             let start = Instant::now();
-            let outcome = run(n);
+            let outcome = run(n, hog);
             (outcome, start.elapsed())
         })
         .join()?;
 
-        let ns_per_op = elapsed.as_nanos() as f64 / n as f64;
-        print!(
-            "peer=csp workload={} procs={} n={n} ops={n} ns_per_op={ns_per_op:.2} rss_kb={} check={}",
+        let ops = outcome.ops.unwrap_or(n);
+        let ns_per_op = outcome.time.unwrap_or(elapsed).as_nanos() as f64 / ops as f64;
+        println!(
+            "peer=csp workload={} procs={} n={n} ops={ops} ns_per_op={ns_per_op:.2} rss_kb={} check={}{}",
             self.name,
             runtime::max_procs(),
             memory_kb("VmHWM:"),
             outcome.check,
+            outcome.fields,
         );
-        match outcome.bytes_per_task {
-            Some(bytes) => println!(" bytes_per_task={bytes}"),
-            None => println!(),
-        }
         let expected = (self.check)(n);
         if outcome.check != expected {
             return Err(format!("{}: the checksum is {}, and should be {expected}", self.name, outcome.check).into());
@@ -193,6 +231,7 @@ Usage: cargo bench --bench workloads -- [WORKLOAD]... [OPTION]...
 
   --procs P  run on P processors (GOMAXPROCS, else all)
   --n N      the size of the workload, for any other than its own
+  --hog KIND what keeps a processor busy in mixed: computing, or blocking
   --smoke    small sizes, to see that all works
   --list     list the workloads
   --help     print this help
@@ -205,6 +244,7 @@ struct Options {
     workloads: Vec<&'static Workload>,
     procs: Option<usize>,
     n: Option<u64>,
+    hog: Hog,
     smoke: bool,
     list: bool,
     help: bool,
@@ -221,6 +261,13 @@ impl Options {
             match arg {
                 Long("procs") => options.procs = Some(args.value()?.parse()?),
                 Long("n") | Short('n') => options.n = Some(args.value()?.parse()?),
+                Long("hog") => {
+                    options.hog = match args.value()?.to_str() {
+                        Some("computing") => Hog::Computing,
+                        Some("blocking") => Hog::Blocking,
+                        _ => return Err("--hog is computing or blocking".into()),
+                    }
+                }
                 Long("smoke") => options.smoke = true,
                 Long("list") => options.list = true,
                 Long("help") | Short('h') => options.help = true,
@@ -250,6 +297,9 @@ impl Options {
     /// The same for one of the workloads, as a command line.
     fn command_line(&self, workload: &Workload) -> Vec<String> {
         let mut args = vec![workload.name.to_string(), format!("--n={}", workload.size(self))];
+        if let Hog::Blocking = self.hog {
+            args.push("--hog=blocking".to_string());
+        }
         args.extend(self.procs.map(|procs| format!("--procs={procs}")));
         args
     }

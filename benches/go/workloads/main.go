@@ -1,7 +1,7 @@
 // Workloads is the counterpart of benches/workloads: the same programs, as one would write them in Go, and the same line
 // for each.
 //
-//	workloads WORKLOAD [--procs P] [--n N]
+//	workloads WORKLOAD [--procs P] [--n N] [--hog computing|blocking]
 package main
 
 import (
@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -37,6 +39,9 @@ var workloads = []workload{
 	{"skynet", 1_000_000, skynet, sumBelow},
 	{"chain", 100_000, chain, same},
 	{"parked", 100_000, parked, same},
+	{"sleepers", 100_000, sleepers, same},
+	{"fanout", 10_000, fanout, plainRows},
+	{"mixed", 1_000, mixed, func(uint64) uint64 { return pairs }},
 }
 
 func same(n uint64) uint64 { return n }
@@ -242,7 +247,12 @@ func chain(n uint64) uint64 {
 	return <-leftmost
 }
 
-var bytesPerTask uint64
+// What a run gives beside the checksum, where it is not the plain thing: the time to print, the operations, more fields.
+var (
+	outcomeTime   time.Duration
+	outcomeOps    uint64
+	outcomeFields string
+)
 
 // parked has n goroutines that wait for one channel to close: how much memory they take, and how long all of it.
 func parked(n uint64) uint64 {
@@ -261,10 +271,156 @@ func parked(n uint64) uint64 {
 		}()
 	}
 	arrived.Wait()
-	bytesPerTask = (memoryKB("VmRSS:") - before) * 1024 / n
+	outcomeFields = fmt.Sprintf(" bytes_per_task=%d", (memoryKB("VmRSS:")-before)*1024/n)
 	close(gate)
 	finished.Wait()
 	return released.Load()
+}
+
+// cpuTime is the processor time that this process has had.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// sleepers has n goroutines, started at once, of which the i-th sleeps i mod 1000 ms. The time is the processor's.
+func sleepers(n uint64) uint64 {
+	before := cpuTime()
+	var wg sync.WaitGroup
+	var awake atomic.Uint64
+	for i := range n {
+		duration := time.Duration(i%1000) * time.Millisecond
+		wg.Go(func() {
+			start := time.Now()
+			time.Sleep(duration)
+			if time.Since(start) >= duration {
+				awake.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	outcomeTime = cpuTime() - before
+	return awake.Load()
+}
+
+// mandelbrotRow is the iterations that row `row` of `rows` takes: some ten microseconds. The conversions keep products
+// from being fused into sums, where the machine can do that.
+func mandelbrotRow(row, rows uint64) (total uint64) {
+	const width, limit = 256, 100
+	ci := float64(2.5*float64(row)/float64(rows)) - 1.25
+	for column := range width {
+		cr := float64(2.5*float64(column)/width) - 2.0
+		var zr, zi float64
+		var iterations uint64
+		for iterations < limit && float64(zr*zr)+float64(zi*zi) <= 4 {
+			zr, zi = float64(zr*zr)-float64(zi*zi)+cr, float64(2*zr*zi)+ci
+			iterations++
+		}
+		total += iterations
+	}
+	return total
+}
+
+func plainRows(n uint64) (total uint64) {
+	for row := range n {
+		total += mandelbrotRow(row, n)
+	}
+	return total
+}
+
+// fanout is n rows in a plain loop, then a goroutine for each. The speedup is that of the goroutines over the loop; the
+// overhead is the part of the processors' time that the loop would not have taken.
+func fanout(n uint64) uint64 {
+	start := time.Now()
+	expected := plainRows(n)
+	plain := time.Since(start)
+
+	start = time.Now()
+	var wg sync.WaitGroup
+	var total atomic.Uint64
+	for row := range n {
+		wg.Go(func() { total.Add(mandelbrotRow(row, n)) })
+	}
+	wg.Wait()
+	outcomeTime = time.Since(start)
+	if total.Load() != expected {
+		panic("the goroutines have computed something else")
+	}
+	speedup := plain.Seconds() / outcomeTime.Seconds()
+	overhead := float64(runtime.GOMAXPROCS(0))/speedup - 1
+	outcomeFields = fmt.Sprintf(" overhead=%.4f speedup=%.3f", overhead, speedup)
+	return total.Load()
+}
+
+// pairs is how many pairs there are in mixed.
+const pairs = 1000
+
+var hogBlocks bool
+
+// mixed has pairs of goroutines play ping-pong for so many milliseconds beside a goroutine that keeps its processor.
+func mixed(milliseconds uint64) uint64 {
+	var stop atomic.Bool
+	var arrived, finished sync.WaitGroup
+	gate := make(chan struct{})
+	times := make(chan []uint32, pairs)
+	arrived.Add(pairs)
+	for range pairs {
+		ping, pong := make(chan uint64), make(chan uint64)
+		go func() {
+			for number := range ping {
+				pong <- number
+			}
+		}()
+		go func() {
+			roundTrip := func(number uint64) uint32 {
+				start := time.Now()
+				ping <- number
+				if <-pong != number {
+					panic("another number has come back")
+				}
+				return uint32(min(time.Since(start).Nanoseconds(), 1<<32-1))
+			}
+			roundTrip(0) // Not counted: it starts the other one.
+			arrived.Done()
+			<-gate
+			var trips []uint32
+			for number := uint64(1); !stop.Load(); number++ {
+				trips = append(trips, roundTrip(number))
+			}
+			close(ping)
+			times <- trips
+		}()
+	}
+	arrived.Wait()
+	finished.Go(func() {
+		for !stop.Load() {
+			if hogBlocks {
+				// A system call that the netpoller and the timers know nothing of.
+				pause := syscall.NsecToTimespec((10 * time.Millisecond).Nanoseconds())
+				syscall.Nanosleep(&pause, nil)
+			}
+		}
+	})
+
+	start := time.Now()
+	close(gate)
+	time.Sleep(time.Duration(milliseconds) * time.Millisecond)
+	stop.Store(true)
+	outcomeTime = time.Since(start)
+	finished.Wait()
+	var all []uint32
+	for range pairs {
+		all = append(all, <-times...)
+	}
+	outcomeOps = uint64(max(len(all), 1))
+	if len(all) > 0 {
+		slices.Sort(all)
+		micros := func(at int) float64 { return float64(all[at]) / 1e3 }
+		last := len(all) - 1
+		outcomeFields = fmt.Sprintf(" p999_us=%.1f worst_us=%.1f", micros(last*999/1000), micros(last))
+	}
+	return pairs
 }
 
 // memoryKB is a line of this process's memory account.
@@ -280,7 +436,7 @@ func memoryKB(line string) uint64 {
 }
 
 func usage() {
-	fmt.Fprint(os.Stderr, "usage: workloads WORKLOAD [--procs P] [--n N]\nworkloads:")
+	fmt.Fprint(os.Stderr, "usage: workloads WORKLOAD [--procs P] [--n N] [--hog computing|blocking]\nworkloads:")
 	for _, w := range workloads {
 		fmt.Fprint(os.Stderr, " ", w.name)
 	}
@@ -295,7 +451,9 @@ func main() {
 	flags := flag.NewFlagSet("workloads", flag.ExitOnError)
 	procs := flags.Int("procs", runtime.GOMAXPROCS(0), "run on `P` processors")
 	size := flags.Uint64("n", 0, "the `size` of the workload, for any other than its own")
+	hog := flags.String("hog", "computing", "what keeps a processor busy in mixed: computing, or blocking")
 	flags.Parse(os.Args[2:])
+	hogBlocks = *hog == "blocking"
 	runtime.GOMAXPROCS(*procs)
 
 	for _, w := range workloads {
@@ -308,13 +466,14 @@ func main() {
 		}
 		start := time.Now()
 		check := w.run(n)
-		elapsed := time.Since(start)
-		fmt.Printf("peer=go workload=%s procs=%d n=%d ops=%d ns_per_op=%.2f rss_kb=%d check=%d",
-			w.name, *procs, n, n, float64(elapsed.Nanoseconds())/float64(n), memoryKB("VmHWM:"), check)
-		if bytesPerTask > 0 {
-			fmt.Printf(" bytes_per_task=%d", bytesPerTask)
+		if outcomeTime == 0 {
+			outcomeTime = time.Since(start)
 		}
-		fmt.Println()
+		if outcomeOps == 0 {
+			outcomeOps = n
+		}
+		fmt.Printf("peer=go workload=%s procs=%d n=%d ops=%d ns_per_op=%.2f rss_kb=%d check=%d%s\n", w.name, *procs, n,
+			outcomeOps, float64(outcomeTime.Nanoseconds())/float64(outcomeOps), memoryKB("VmHWM:"), check, outcomeFields)
 		if expected := w.check(n); check != expected {
 			fmt.Fprintf(os.Stderr, "workloads: %s: the checksum is %d, and should be %d\n", w.name, check, expected)
 			os.Exit(1)
