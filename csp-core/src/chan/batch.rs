@@ -17,8 +17,8 @@ use std::{mem, ptr, vec};
 use super::buffer::{Block, UNBOUNDED};
 use super::error::{RecvError, TryRecvError};
 use super::handle::{Receiver, Sender};
-use super::raw::{Chan, Ending, Grant, Progress, Side};
-use super::waiter::Claims;
+use super::raw::{Chan, Core, Ending, Progress, Side};
+use super::waiter::{Claims, Woken};
 use crate::primitive::atomic::Ordering;
 use crate::sched::park::checkpoint;
 
@@ -355,8 +355,6 @@ impl<T> Chan<T> {
     unsafe fn send_many(&self, from: *const T, count: usize, location: &'static Location<'static>) -> usize {
         let core = &self.core;
         let mut sent = 0;
-        // Something is in the buffer of which those who watch do not know.
-        let mut untold = false;
         core.lock.lock();
         loop {
             // SAFETY: the lock is held until it is released, by `unlock`, `add_block` or `wait_send`. Messages are moved
@@ -365,51 +363,30 @@ impl<T> Chan<T> {
             unsafe {
                 let first = sent;
                 let mut receivers = Claims::new();
-                while sent != count && core.receivers.claim_oldest_into(&mut receivers).is_some() {
+                while sent != count
+                    && let Some(receiver) = core.receivers.claim_oldest()
+                {
+                    receivers.push(receiver);
                     sent += 1;
                 }
                 let handed = sent;
-                let mut all_done = sent == count || core.closed.load(Ordering::Relaxed);
-                if !all_done {
-                    let old = core.len.load(Ordering::Relaxed);
-                    let mut len = old;
-                    while sent != count && core.has_room(len) {
-                        let room = (count - sent).min(core.room(len));
-                        let buffer = &mut *self.buffer.get();
-                        let (slots, run) = if core.cap != UNBOUNDED {
-                            buffer.ring.push_slots(core.cap, room)
-                        } else if !buffer.list.needs_block() {
-                            buffer.list.push_slots(room)
-                        } else if let spare = self.spare.replace(ptr::null_mut())
-                            && !spare.is_null()
-                        {
-                            buffer.list.add_block(spare);
-                            continue;
-                        } else {
-                            break;
-                        };
-                        ptr::copy_nonoverlapping(from.add(sent), slots, run);
-                        len += run;
-                        sent += run;
+                let mut watchers = Woken::new();
+                if !core.closed.load(Ordering::Relaxed) {
+                    sent += self.push_many(from.add(sent), count - sent);
+                    if sent != handed {
+                        core.claim_watchers(Side::Receive, &mut watchers);
                     }
-                    if len != old {
-                        core.set_len(old, len);
-                        untold = true;
-                    }
-                    all_done = sent == count;
                 }
-                if all_done || !receivers.is_empty() {
-                    if std::mem::take(&mut untold) {
-                        core.unlock_and_tell(Side::Receive);
-                    } else {
-                        core.lock.unlock();
-                    }
+                let over = sent == count || core.closed.load(Ordering::Relaxed);
+                if over || !receivers.is_empty() || !watchers.is_empty() {
+                    core.lock.unlock();
                     for index in first..handed {
-                        let Some(receiver) = receivers.pop() else { unreachable!() };
+                        let Some(receiver) = receivers.pop() else { unreachable!("one for each") };
                         ptr::copy_nonoverlapping(from.add(index), receiver.message().cast(), 1);
                         receiver.ready();
                     }
-                    if all_done {
+                    watchers.ready_all();
+                    if over {
                         return sent;
                     }
                     core.lock.lock();
@@ -430,8 +407,49 @@ impl<T> Chan<T> {
         }
     }
 
+    /// Moves as many of the `count` messages at `from` to the buffer as there is room for, and blocks. Says how many.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock, the channel is open, and no receiver waits. There are `count` messages at `from` that
+    /// the caller gives away.
+    unsafe fn push_many(&self, from: *const T, count: usize) -> usize {
+        let core = &self.core;
+        let len = core.len.load(Ordering::Relaxed);
+        // What is reserved is not room.
+        let room = core.cap - len - core.reserved.get() as usize;
+        let count = count.min(room);
+        let mut sent = 0;
+        // SAFETY: the lock is held, so the buffer is ours (C1), the ring or the list as the channel has a bound or not. The
+        // slots are free.
+        unsafe {
+            while sent != count {
+                let buffer = &mut *self.buffer.get();
+                let (slots, run) = if core.cap != UNBOUNDED {
+                    buffer.ring.push_slots(core.cap, count - sent)
+                } else {
+                    if buffer.list.needs_block() {
+                        let spare = self.spare.replace(ptr::null_mut());
+                        if spare.is_null() {
+                            break;
+                        }
+                        buffer.list.add_block(spare);
+                    }
+                    buffer.list.push_slots(count - sent)
+                };
+                ptr::copy_nonoverlapping(from.add(sent), slots, run);
+                sent += run;
+            }
+        }
+        if sent != 0 {
+            core.set_len(len, len + sent);
+        }
+        sent
+    }
+
     /// Receives what is there, `limit` messages at most, which is not 0. `into` has room for one more where the result is
     /// [`Many::Blocked`].
+    #[track_caller]
     fn recv_many(&self, into: &mut Vec<T>, limit: usize) -> Many {
         let core = &self.core;
         into.reserve(core.len().clamp(1, limit));
@@ -440,14 +458,14 @@ impl<T> Chan<T> {
         core.lock.lock();
         loop {
             // SAFETY: the lock is held.
-            let there = |limit: usize| unsafe {
+            let there = || unsafe {
                 let len = core.len.load(Ordering::Relaxed).min(limit);
                 len + core.senders.count(chunk::<T>().min(limit - len))
             };
             // What comes after the first look is not for this batch, or it might never end.
-            let goal = *goal.get_or_insert_with(|| there(limit));
+            let goal = *goal.get_or_insert_with(there);
             let room = into.capacity() - into.len();
-            if count != goal && room == 0 {
+            if count < goal && room == 0 {
                 // SAFETY: the lock is held; not so during the allocation.
                 unsafe { core.lock.unlock() };
                 into.reserve(goal - count);
@@ -464,26 +482,29 @@ impl<T> Chan<T> {
                 }
                 core.lock.lock();
             } else if count != 0 {
-                // Somebody else has got the rest.
+                // Somebody else has got the rest, or it is a sender's that has no message yet.
                 // SAFETY: the lock is held.
                 unsafe { core.lock.unlock() };
                 return Many::Some(count);
             } else {
-                // Nothing, or a sender that was chosen to send and has its message yet to come: that is for one at a time.
-                // SAFETY: the lock is held. There is room for a message, which is written where it is `Done`.
+                // Nothing, or a sender that is about to send.
+                // SAFETY: the lock is held. There is room for a message, which is there if it is `Done`.
                 unsafe {
-                    match self.begin_recv_into(into.as_mut_ptr().add(into.len())) {
-                        Progress::Done => into.set_len(into.len() + 1),
-                        Progress::Closed => return Many::Closed,
-                        Progress::Blocked => return Many::Blocked,
-                    }
+                    return match self.begin_recv_into(into.as_mut_ptr().add(into.len())) {
+                        Progress::Done => {
+                            into.set_len(into.len() + 1);
+                            Many::Some(1)
+                        }
+                        Progress::Closed => Many::Closed,
+                        Progress::Blocked => Many::Blocked,
+                    };
                 }
-                return Many::Some(1);
             }
         }
     }
 
-    /// Appends `wanted` messages, or what there is, and says how many. Releases the lock unless there are none.
+    /// Appends `wanted` messages, or what there is without a wait, and says how many. Releases the lock unless there are
+    /// none.
     ///
     /// # Safety
     ///
@@ -492,6 +513,7 @@ impl<T> Chan<T> {
         let core = &self.core;
         let old = core.len.load(Ordering::Relaxed);
         let mut senders = Claims::new();
+        let mut watchers = Woken::new();
         let mut spent = Spent::new();
         let mut taken = 0;
         // SAFETY: the lock is held until it is released, so the buffer is ours till then (C1). There is room for what is
@@ -513,46 +535,48 @@ impl<T> Chan<T> {
                 ptr::copy_nonoverlapping(slots, place.add(taken), run);
                 taken += run;
             }
-            // Then those of the senders that have waited longest ..
+            // Then those of the senders that have waited longest; one that has none yet keeps its turn.
             let buffered = taken;
             while taken != wanted
-                && !core.senders.oldest_offers()
-                && core.senders.claim_oldest_into(&mut senders).is_some()
+                && let Some(sender) = core.senders.claim_message()
             {
+                senders.push(sender);
                 taken += 1;
-            }
-            // .. and room for the next ones.
-            let mut len = old - buffered;
-            while core.cap != UNBOUNDED && core.has_room(len) {
-                let Some((message, offers)) = core.senders.claim_oldest_into(&mut senders) else { break };
-                if offers {
-                    core.reserve();
-                    message.cast::<Grant>().write(Grant::Room(Self::core_of(NonNull::from(self))));
-                    continue;
-                }
-                let slot = (*self.buffer.get()).ring.push_slot(core.cap);
-                ptr::copy_nonoverlapping(message.cast::<T>(), slot, 1);
-                len += 1;
-            }
-            if len != old {
-                core.set_len(old, len);
             }
             if taken == 0 {
                 return 0;
             }
-            spent.keep_one(self);
-            if core.has_room(len) {
-                core.unlock_and_tell(Side::Send);
-            } else {
-                core.lock.unlock();
+            // Room for the next ones.
+            let mut len = old - buffered;
+            while core.has_room(len)
+                && let Some(sender) = core.senders.claim_oldest()
+            {
+                if sender.offers() {
+                    Core::promise_room(Self::core_of(NonNull::from(self)), &sender);
+                } else {
+                    // Only where there is a bound does a sender wait.
+                    let slot = (*self.buffer.get()).ring.push_slot(core.cap);
+                    ptr::copy_nonoverlapping(sender.message().cast::<T>(), slot, 1);
+                    len += 1;
+                }
+                senders.push(sender);
             }
+            if len != old {
+                core.set_len(old, len);
+            }
+            if core.has_room(len) {
+                core.claim_watchers(Side::Send, &mut watchers);
+            }
+            spent.keep_one(self);
+            core.lock.unlock();
             for index in buffered..taken {
-                let Some(sender) = senders.pop() else { unreachable!() };
+                let Some(sender) = senders.pop() else { unreachable!("one for each") };
                 ptr::copy_nonoverlapping(sender.message().cast::<T>(), place.add(index), 1);
                 sender.ready();
             }
             into.set_len(into.len() + taken);
             senders.ready_all();
+            watchers.ready_all();
         }
         taken
     }

@@ -82,7 +82,7 @@ pub(crate) struct Core {
     /// Whether anybody is in `watchers`.
     watched: Cell<bool>,
     /// The places in the buffer that are granted to sends whose messages are still to come.
-    reserved: Cell<u32>,
+    pub(super) reserved: Cell<u32>,
     pub(super) len: AtomicUsize,
     pub(super) cap: usize,
     pub(super) receivers: Queue,
@@ -152,11 +152,6 @@ impl Core {
     #[inline(always)]
     pub(super) fn has_room(&self, len: usize) -> bool {
         len + (self.reserved.get() as usize) < self.cap
-    }
-
-    /// Under the lock. How much room there is beside `len` messages that is not reserved.
-    pub(super) fn room(&self, len: usize) -> usize {
-        self.cap - len - self.reserved.get() as usize
     }
 
     #[inline]

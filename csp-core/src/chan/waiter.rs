@@ -216,7 +216,61 @@ impl Queue {
         unsafe { self.claim(0).map(Claimed) }
     }
 
-    /// How many waiters there are, if less than `limit`, else that. Some may be stale.
+    /// Whether there is a waiter whose wait is open. Drops the stale ones before it.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock.
+    pub(crate) unsafe fn has_open(&self) -> bool {
+        while let Some(waiter) = NonNull::new(self.oldest()) {
+            // SAFETY: the caller's promise. The waiter is linked.
+            if unsafe { !self.discard_stale(waiter) } {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes a waiter out if its wait is over. Says whether it was.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock. The waiter is linked in this queue.
+    unsafe fn discard_stale(&self, waiter: NonNull<Waiter>) -> bool {
+        // SAFETY: as in `claim_this`.
+        unsafe {
+            let Waiter { parker, ticket, ref prev, .. } = *waiter.as_ptr();
+            let stale = !parker.is_open(ticket);
+            if stale {
+                self.unlink(waiter.as_ptr());
+                prev.set(ptr::null_mut());
+            }
+            stale
+        }
+    }
+
+    /// As [`claim_oldest`](Self::claim_oldest), unless that is an offer, which keeps its turn.
+    ///
+    /// # Safety
+    ///
+    /// As [`claim_oldest`](Self::claim_oldest).
+    pub(crate) unsafe fn claim_message(&self) -> Option<Claimed> {
+        // SAFETY: the caller's promise. A linked waiter is alive (W2).
+        unsafe {
+            while let Some(waiter) = NonNull::new(self.oldest()) {
+                if waiter.as_ref().offers {
+                    if !self.discard_stale(waiter) {
+                        break;
+                    }
+                } else if self.claim_this(waiter, 0) {
+                    return Some(Claimed(waiter));
+                }
+            }
+        }
+        None
+    }
+
+    /// How many waiters are linked, if less than `limit`, else that.
     ///
     /// # Safety
     ///
@@ -232,53 +286,6 @@ impl Queue {
             waiter = if next == first { ptr::null_mut() } else { next };
         }
         count
-    }
-
-    /// As [`claim_oldest`](Self::claim_oldest), to the end of `claims`. Says where the waiter's message is or goes to, and
-    /// whether it offers.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the channel's lock, and calls `ready` on all of `claims` once it has done their operations.
-    #[inline]
-    pub(crate) unsafe fn claim_oldest_into(&self, claims: &mut Claims) -> Option<(*mut (), bool)> {
-        // SAFETY: the caller's promise. The waiter is claimed and unlinked.
-        unsafe {
-            let waiter = self.claim(0)?;
-            claims.push(waiter.as_ptr());
-            let Waiter { message, offers, .. } = *waiter.as_ref();
-            Some((message, offers))
-        }
-    }
-
-    /// Whether the one that has waited longest is a sender that has no message yet.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the channel's lock.
-    pub(crate) unsafe fn oldest_offers(&self) -> bool {
-        // SAFETY: the caller's promise; a linked waiter is alive (W2).
-        unsafe { self.has_open() && (*self.oldest()).offers }
-    }
-
-    /// Whether there is a waiter whose wait is open. Drops the stale ones before it.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the channel's lock.
-    pub(crate) unsafe fn has_open(&self) -> bool {
-        while let Some(waiter) = NonNull::new(self.oldest()) {
-            // SAFETY: as in `claim`.
-            unsafe {
-                let Waiter { parker, ticket, ref prev, .. } = *waiter.as_ptr();
-                if parker.is_open(ticket) {
-                    return true;
-                }
-                self.unlink(waiter.as_ptr());
-                prev.set(ptr::null_mut());
-            }
-        }
-        false
     }
 
     /// Takes out every waiter and ends their waits with the outcome "closed". Gives those that were still open.
@@ -323,19 +330,34 @@ impl Queue {
     unsafe fn claim(&self, closed: u32) -> Option<NonNull<Waiter>> {
         loop {
             let waiter = NonNull::new(self.oldest())?;
-            // SAFETY: a linked waiter is alive (W2). One that turns out stale stays alive until the lock is released
-            // (W5), a claimed one until it is made ready (W4).
-            unsafe {
-                self.unlink(waiter.as_ptr());
-                let Waiter { parker, ticket, outcome, sole, ref prev, .. } = *waiter.as_ptr();
-                if sole {
-                    parker.claim_sole(ticket, outcome + closed);
-                } else if !parker.try_claim(ticket, outcome + closed) {
-                    prev.set(ptr::null_mut());
-                    continue;
-                }
+            // SAFETY: the caller's promise. The waiter is linked.
+            if unsafe { self.claim_this(waiter, closed) } {
                 return Some(waiter);
             }
+        }
+    }
+
+    /// Takes a waiter out, and ends its wait if that is still open. Says whether it was.
+    ///
+    /// # Safety
+    ///
+    /// As [`claim_oldest`](Self::claim_oldest). The waiter is linked in this queue.
+    #[inline]
+    unsafe fn claim_this(&self, waiter: NonNull<Waiter>, closed: u32) -> bool {
+        // SAFETY: a linked waiter is alive (W2). One that turns out stale stays alive until the lock is released (W5), a
+        // claimed one until it is made ready (W4).
+        unsafe {
+            self.unlink(waiter.as_ptr());
+            let Waiter { parker, ticket, outcome, sole, ref prev, .. } = *waiter.as_ptr();
+            if sole {
+                parker.claim_sole(ticket, outcome + closed);
+                return true;
+            }
+            let open = parker.try_claim(ticket, outcome + closed);
+            if !open {
+                prev.set(ptr::null_mut());
+            }
+            open
         }
     }
 }
@@ -350,6 +372,10 @@ pub(crate) struct Woken {
 impl Woken {
     pub(crate) fn new() -> Self {
         Self { newest: ptr::null_mut() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest.is_null()
     }
 
     /// Makes them all ready, the one that has waited longest first.
@@ -377,7 +403,7 @@ impl Woken {
     }
 }
 
-/// Claimed waiters, first in first out, chained through their links until they are made ready.
+/// Claimed waiters, first in first out, chained through their links until each is made ready.
 pub(crate) struct Claims {
     first: *mut Waiter,
     last: *mut Waiter,
@@ -392,34 +418,27 @@ impl Claims {
         self.first.is_null()
     }
 
-    /// # Safety
-    ///
-    /// The waiter is claimed and unlinked, by the caller, so its links are the caller's until its `ready` (W4).
-    #[inline]
-    unsafe fn push(&mut self, waiter: *mut Waiter) {
-        // SAFETY: the caller's promise, also for the last one.
+    pub(crate) fn push(&mut self, Claimed(waiter): Claimed) {
+        // SAFETY: claimed waiters are alive until their `ready`, and their links are their claimer's (W4).
         unsafe {
-            (*waiter).next.set(ptr::null_mut());
+            waiter.as_ref().next.set(ptr::null_mut());
             if self.first.is_null() {
-                self.first = waiter;
+                self.first = waiter.as_ptr();
             } else {
-                (*self.last).next.set(waiter);
+                (*self.last).next.set(waiter.as_ptr());
             }
         }
-        self.last = waiter;
+        self.last = waiter.as_ptr();
     }
 
-    /// The oldest one. It owes a `ready`.
-    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Claimed> {
-        let claimed = Claimed(NonNull::new(self.first)?);
-        // SAFETY: a claimed waiter is alive until its `ready`, which is up to our caller (W4).
-        self.first = unsafe { (*self.first).next.get() };
-        Some(claimed)
+        let waiter = NonNull::new(self.first)?;
+        // SAFETY: as above. Its owner is to find it unlinked.
+        self.first = unsafe { waiter.as_ref().next.replace(ptr::null_mut()) };
+        Some(Claimed(waiter))
     }
 
-    /// Makes them all ready, the one that has waited longest first. The caller has done their operations and holds no
-    /// lock.
+    /// Makes them all ready, the one that has waited longest first.
     pub(crate) fn ready_all(mut self) {
         while let Some(claimed) = self.pop() {
             claimed.ready();

@@ -146,13 +146,25 @@ impl Core {
     /// and offers.
     #[cold]
     pub(super) unsafe fn grant_room(this: *const Self, offer: Claimed) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::promise_room(this, &offer);
+            (*this).lock.unlock();
+        }
+        offer.ready();
+    }
+
+    /// Under the lock. Grants an offer room, and leaves it to the caller to make it ready.
+    ///
+    /// # Safety
+    ///
+    /// As [`grant_room`](Self::grant_room).
+    pub(in crate::chan) unsafe fn promise_room(this: *const Self, offer: &Claimed) {
         // SAFETY: the caller's promise. An offer's message place is one for a grant, and ours until `ready` (W3, W4).
         unsafe {
             (*this).reserve();
-            (*this).lock.unlock();
             offer.message().cast::<Grant>().write(Grant::Room(this));
         }
-        offer.ready();
     }
 
     /// Receives to `into` from an offer, once its owner sends. `false`: it has given up. Releases the lock.
@@ -204,7 +216,7 @@ impl Core {
     }
 
     /// Under the lock. Reserves room, of which there is some.
-    pub(in crate::chan) fn reserve(&self) {
+    fn reserve(&self) {
         if self.cap != UNBOUNDED {
             // Only by forgetting grants without end.
             let Some(reserved) = self.reserved.get().checked_add(1) else { std::process::abort() };

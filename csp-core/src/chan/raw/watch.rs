@@ -82,7 +82,7 @@ impl Core {
     ///
     /// The caller holds the lock.
     #[inline(always)]
-    pub(in crate::chan) unsafe fn unlock_and_tell(&self, side: Side) {
+    pub(super) unsafe fn unlock_and_tell(&self, side: Side) {
         // SAFETY: the caller's promise.
         unsafe {
             if self.watched.get() {
