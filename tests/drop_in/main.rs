@@ -1,6 +1,8 @@
 //! A program in the manner of crossbeam-channel's users, compiled three times from one source: with crossbeam-channel on
 //! threads, with `csp::channel` on threads, and with `csp::channel` in goroutines. What it finds is the same.
 
+#![allow(clippy::duplicate_mod, reason = "that it is compiled against each is the point")]
+
 #[path = "."]
 mod crossbeam {
     use crossbeam_channel as channel;
