@@ -493,99 +493,153 @@ impl<T> Chan<T> {
         closed: impl FnOnce() -> R,
         blocked: impl FnOnce() -> R,
     ) -> R {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.begin_recv_or(take, closed, blocked, |offer, take, closed, blocked| {
+                self.accept(offer, take, closed, blocked, Location::caller())
+            })
+        }
+    }
+
+    /// As [`begin_recv`](Self::begin_recv), but calls `offered` with an offer that it has claimed, with the lock still held.
+    ///
+    /// # Safety
+    ///
+    /// As [`begin_recv`](Self::begin_recv). `offered` accepts the offer.
+    #[inline(always)]
+    unsafe fn begin_recv_or<R, Take: FnOnce(*const T) -> R, Closed: FnOnce() -> R, Blocked: FnOnce() -> R>(
+        &self,
+        take: Take,
+        closed: Closed,
+        blocked: Blocked,
+        offered: impl FnOnce(Claimed, Take, Closed, Blocked) -> R,
+    ) -> R {
         let core = &self.core;
-        let mut take = take;
-        loop {
-            let len = core.len.load(Ordering::Relaxed);
-            if len != 0 {
-                // SAFETY: the lock is held, so the buffer is ours (C1), and there is a message in it. It is the list
-                // where there is no bound, else the ring. What becomes of the slot comes after the message was taken.
-                unsafe {
-                    let buffer = &mut *self.buffer.get();
-                    if core.cap == UNBOUNDED {
-                        let (slot, spent) = buffer.list.pop();
-                        let _taken = Finally(|| {
-                            core.set_len(len, len - 1);
-                            if spent.is_null() {
-                                core.lock.unlock();
-                            } else {
-                                self.keep_or_free(spent);
-                            }
-                        });
-                        return take(slot);
-                    }
-                    let slot = buffer.ring.pop_slot(core.cap);
+        let len = core.len.load(Ordering::Relaxed);
+        if len != 0 {
+            // SAFETY: the lock is held, so the buffer is ours (C1), and there is a message in it. It is the list where
+            // there is no bound, else the ring. What becomes of the slot comes after the message was taken.
+            unsafe {
+                let buffer = &mut *self.buffer.get();
+                if core.cap == UNBOUNDED {
+                    let (slot, spent) = buffer.list.pop();
                     let _taken = Finally(|| {
-                        if core.senders.is_empty() {
-                            core.set_len(len, len - 1);
-                            core.unlock_and_tell(Side::Send);
+                        core.set_len(len, len - 1);
+                        if spent.is_null() {
+                            core.lock.unlock();
                         } else {
-                            self.refill(len);
+                            self.keep_or_free(spent);
                         }
                     });
                     return take(slot);
                 }
-            }
-            if !core.senders.is_empty() {
-                // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`,
-                // which is ours until `ready` (W3, W4). So it can be taken after the lock is released.
-                unsafe {
-                    if let Some(sender) = self.claim_sender() {
-                        if !sender.offers() {
-                            core.lock.unlock();
-                            let message = sender.message().cast::<T>();
-                            let parker = sender.parker();
-                            let _taken = Finally(|| parker.ready());
-                            return take(message);
-                        }
-                        match self.accept(sender, take, Location::caller()) {
-                            Ok(reply) => return reply,
-                            Err(back) => take = back,
-                        }
-                        core.lock.lock();
-                        continue;
+                let slot = buffer.ring.pop_slot(core.cap);
+                let _taken = Finally(|| {
+                    if core.senders.is_empty() {
+                        core.set_len(len, len - 1);
+                        core.unlock_and_tell(Side::Send);
+                    } else {
+                        self.refill(len);
                     }
+                });
+                return take(slot);
+            }
+        }
+        if !core.senders.is_empty() {
+            // SAFETY: the lock is held. The claimed waiter is a sender's on this channel, so its message is a `T`,
+            // which is ours until `ready` (W3, W4). So it can be taken after the lock is released.
+            unsafe {
+                if let Some(sender) = self.claim_sender() {
+                    if sender.offers() {
+                        return offered(sender, take, closed, blocked);
+                    }
+                    core.lock.unlock();
+                    let message = sender.message().cast::<T>();
+                    let parker = sender.parker();
+                    let _taken = Finally(|| parker.ready());
+                    return take(message);
                 }
             }
-            if core.closed.load(Ordering::Relaxed) {
-                // SAFETY: the lock is held.
-                unsafe { core.lock.unlock() };
-                return closed();
-            }
-            return blocked();
         }
+        if core.closed.load(Ordering::Relaxed) {
+            // SAFETY: the lock is held.
+            unsafe { core.lock.unlock() };
+            return closed();
+        }
+        blocked()
     }
 
-    /// Receives from an offer, once its owner sends: calls `take` with where the message is, or gives it back where the
-    /// owner has given up. Releases the lock.
+    /// Receives from an offer, once its owner sends; where the owner gives up, begins the receive again.
     ///
     /// # Safety
     ///
-    /// As [`Core::accept_offer`].
+    /// As [`begin_recv`](Self::begin_recv). `offer` was claimed on this channel, and offers.
     #[cold]
     #[inline(never)]
-    unsafe fn accept<R, F: FnOnce(*const T) -> R>(
+    unsafe fn accept<R>(
         &self,
         offer: Claimed,
-        take: F,
+        take: impl FnOnce(*const T) -> R,
+        closed: impl FnOnce() -> R,
+        blocked: impl FnOnce() -> R,
         location: &'static Location<'static>,
-    ) -> Result<R, F> {
-        // SAFETY: the caller's promise. With `true` the message has been written, and is given away.
+    ) -> R {
+        // SAFETY: the caller's promise. The place is one for a message.
         unsafe {
             if const { size_of::<T>() > LARGE } {
                 // Under the lock, as it cannot be elsewhere: offers of messages so large are rare.
-                let mut place = Box::<T>::new_uninit();
-                if !self.core.accept_offer(offer, place.as_mut_ptr().cast(), location) {
-                    return Err(take);
-                }
-                return Ok(take(place.as_ptr()));
+                let mut place = Box::new_uninit();
+                self.accept_into(place.as_mut_ptr(), offer, take, closed, blocked, location)
+            } else {
+                self.accept_small(offer, take, closed, blocked, location)
             }
-            let mut place = MaybeUninit::<T>::uninit();
-            if !self.core.accept_offer(offer, place.as_mut_ptr().cast(), location) {
-                return Err(take);
-            }
-            Ok(take(place.as_ptr()))
         }
+    }
+
+    /// # Safety
+    ///
+    /// As [`accept`](Self::accept).
+    unsafe fn accept_small<R>(
+        &self,
+        offer: Claimed,
+        take: impl FnOnce(*const T) -> R,
+        closed: impl FnOnce() -> R,
+        blocked: impl FnOnce() -> R,
+        location: &'static Location<'static>,
+    ) -> R {
+        let mut place = MaybeUninit::uninit();
+        // SAFETY: the caller's promise. The place is one for a message.
+        unsafe { self.accept_into(place.as_mut_ptr(), offer, take, closed, blocked, location) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`accept`](Self::accept). `place` is one for a message.
+    unsafe fn accept_into<R>(
+        &self,
+        place: *mut T,
+        mut offer: Claimed,
+        take: impl FnOnce(*const T) -> R,
+        closed: impl FnOnce() -> R,
+        blocked: impl FnOnce() -> R,
+        location: &'static Location<'static>,
+    ) -> R {
+        let core = &self.core;
+        // SAFETY: the lock is held, and again when an offer was given up. The place is written where one was accepted.
+        unsafe {
+            while !core.accept_offer(offer, place.cast(), location) {
+                core.lock.lock();
+                let next = if core.len.load(Ordering::Relaxed) == 0 { core.senders.claim_offer() } else { None };
+                let Some(next) = next else {
+                    // Now it meets an offer only where the sender before that has just run out of time.
+                    return self.begin_recv_or(take, closed, blocked, |offer, take, closed, blocked| {
+                        self.accept(offer, take, closed, blocked, location)
+                    });
+                };
+                offer = next;
+            }
+        }
+        take(place)
     }
 
     /// As [`begin_recv`](Self::begin_recv), to `*into`, which is written exactly if the result is [`Progress::Done`].

@@ -173,11 +173,11 @@ macro_rules! conclude {
         }
     }};
 }
-pub(super) use conclude;
+pub(crate) use conclude;
 
 /// [`Sent::reply`] as a function that takes the message, and forgets it.
 #[cfg(debug_assertions)]
-pub(super) fn by_place<T, R: Sent<T>>() -> unsafe fn(T, Ending) -> R {
+pub(crate) fn by_place<T, R: Sent<T>>() -> unsafe fn(T, Ending) -> R {
     use std::mem::{MaybeUninit, transmute};
 
     unsafe fn reply<T, R: Sent<T>>(message: MaybeUninit<T>, ending: Ending) -> R {

@@ -255,15 +255,34 @@ impl Queue {
     ///
     /// As [`claim_oldest`](Self::claim_oldest).
     pub(crate) unsafe fn claim_message(&self) -> Option<Claimed> {
+        // SAFETY: the caller's promise.
+        unsafe { self.claim_if(|waiter| !waiter.offers) }
+    }
+
+    /// As [`claim_oldest`](Self::claim_oldest), if that is an offer; a sender with a message keeps its turn.
+    ///
+    /// # Safety
+    ///
+    /// As [`claim_oldest`](Self::claim_oldest).
+    pub(crate) unsafe fn claim_offer(&self) -> Option<Claimed> {
+        // SAFETY: the caller's promise.
+        unsafe { self.claim_if(|waiter| waiter.offers) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`claim_oldest`](Self::claim_oldest).
+    #[inline]
+    unsafe fn claim_if(&self, wanted: impl Fn(&Waiter) -> bool) -> Option<Claimed> {
         // SAFETY: the caller's promise. A linked waiter is alive (W2).
         unsafe {
             while let Some(waiter) = NonNull::new(self.oldest()) {
-                if waiter.as_ref().offers {
-                    if !self.discard_stale(waiter) {
-                        break;
+                if wanted(waiter.as_ref()) {
+                    if self.claim_this(waiter, 0) {
+                        return Some(Claimed(waiter));
                     }
-                } else if self.claim_this(waiter, 0) {
-                    return Some(Claimed(waiter));
+                } else if !self.discard_stale(waiter) {
+                    break;
                 }
             }
         }

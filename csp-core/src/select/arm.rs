@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::chan::error::{RecvError, SendError};
 use crate::chan::handle::{Receiver, Sender};
 use crate::chan::raw::{Chan, Core, Grant, Progress, Side};
+use crate::chan::reply::conclude;
 use crate::chan::timer::Timer;
 
 /// What became of an operation.
@@ -339,7 +340,11 @@ impl<T> Granted<T> {
     pub fn send(mut self, message: T) -> Result<(), SendError<T>> {
         let grant = self.grant.take().expect("a grant is used once");
         // SAFETY: the offer's sender is one of `T`s, and its channel is kept where that is needed.
-        unsafe { grant.send(message) }.map_err(SendError)
+        // The message is given away, and given back where it was not moved out.
+        unsafe {
+            let ending = grant.send(&raw const message);
+            conclude!(message, ending)
+        }
     }
 }
 

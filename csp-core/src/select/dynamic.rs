@@ -23,7 +23,8 @@ use super::arm::{Arm, State, Target};
 use super::{Aim, Limit, Order, Room, select};
 use crate::chan::error::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
 use crate::chan::handle::{Receiver, Sender};
-use crate::chan::raw::Grant;
+use crate::chan::raw::{Ending, Grant};
+use crate::chan::reply::conclude;
 use crate::sched::park::checkpoint;
 
 /// A list of channel operations, one of which is to be carried out, or waited for to become ready.
@@ -659,12 +660,15 @@ impl SelectedOperation<'_> {
     #[track_caller]
     pub fn send<T>(mut self, s: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
         assert!(ptr::from_ref(s).cast() == self.handle, "passed a sender that wasn't selected");
-        match mem::replace(&mut self.result, Outcome::Completed) {
-            // SAFETY: the grant is of the channel of that sender, whose messages are of this type, and which keeps it.
-            Outcome::Granted(grant) => unsafe { grant.send(msg) }.map_err(SendError),
-            Outcome::Closed => Err(SendError(msg)),
+        let ending = match mem::replace(&mut self.result, Outcome::Completed) {
+            // SAFETY: the grant is of the channel of that sender, whose messages are of this type, and which keeps it. The
+            // message is given away.
+            Outcome::Granted(grant) => unsafe { grant.send(&raw const msg) },
+            Outcome::Closed => Ending::Closed,
             Outcome::Received(_) | Outcome::Completed => unreachable!("the handle is a sender's"),
-        }
+        };
+        // SAFETY: it is there where it was not moved out.
+        unsafe { conclude!(msg, ending) }
     }
 
     /// Completes a receive. It does not wait.

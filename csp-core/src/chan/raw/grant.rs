@@ -33,11 +33,10 @@
 //! - **G4** A receiver that accepts an offer is nobody's waiter: its wait can only be ended by the offer's owner, and is
 //!   not one of a deadline or of a select's other arms, which it has left behind.
 
-use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 
-use super::{Chan, Core, Progress, Side, UNBOUNDED};
+use super::{Chan, Core, Ending, Progress, Side, UNBOUNDED};
 use crate::chan::lock::Lock;
 use crate::chan::waiter::{ABANDONED, Claimed, DONE};
 use crate::primitive::atomic::Ordering;
@@ -56,33 +55,32 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    /// Sends with it, without waiting. Gives the message back if the channel is closed.
+    /// Sends `*from` with it, without waiting. It is moved out exactly if the result is [`Ending::Done`]; else the channel is
+    /// closed.
     ///
     /// # Safety
     ///
-    /// It is a grant of a channel of `T`s. Where it is for [`Room`](Self::Room), the channel is there still.
-    pub(crate) unsafe fn send<T>(self, message: T) -> Result<(), T> {
-        let message = ManuallyDrop::new(message);
+    /// It is a grant of a channel of `T`s. Where it is for [`Room`](Self::Room), the channel is there still. `from` is a
+    /// message that the caller gives away.
+    pub(crate) unsafe fn send<T>(self, from: *const T) -> Ending {
         match self {
-            Self::Closed => Err(ManuallyDrop::into_inner(message)),
+            Self::Closed => Ending::Closed,
             Self::Receiver(parker, place) => {
-                // SAFETY: a receiver's place on this channel is one for a `T`, and ours until `ready` (W4, G2). The
-                // message is forgotten.
-                unsafe { ptr::copy_nonoverlapping(&raw const *message, place.cast(), 1) };
+                // SAFETY: a receiver's place on this channel is one for a `T`, and ours until `ready` (W4, G2).
+                unsafe { ptr::copy_nonoverlapping(from, place.cast(), 1) };
                 parker.ready();
-                Ok(())
+                Ending::Done
             }
             Self::Room(core) => {
-                // SAFETY: the caller's promise; and the lock is held where it has to be. The message is forgotten where
-                // it was moved out.
+                // SAFETY: the caller's promise; and the lock is held where it has to be.
                 let progress = unsafe {
                     (*core).lock.lock();
                     (*core).unreserve();
-                    (*Chan::<T>::of_core(core)).begin_send(&raw const *message)
+                    (*Chan::<T>::of_core(core)).begin_send(from)
                 };
                 match progress {
-                    Progress::Done => Ok(()),
-                    Progress::Closed => Err(ManuallyDrop::into_inner(message)),
+                    Progress::Done => Ending::Done,
+                    Progress::Closed => Ending::Closed,
                     Progress::Blocked => unreachable!("reserved room is room (G1)"),
                 }
             }
