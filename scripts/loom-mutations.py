@@ -100,12 +100,6 @@ MUTATIONS = [
         "loom_drop_of_the_last_receiver_against_send",
     ),
     (
-        "looks without the lock", "len-store", "chan/raw.rs",
-        "a buffer that is no longer empty is published by a store",
-        "self.len.swap(len, Ordering::SeqCst);", "self.len.store(len, Ordering::Release);",
-        "loom_empty_and_open_is_told_only_of_the_past",
-    ),
-    (
         "buffered send and receive", "no-refill", "chan/raw.rs",
         "a receive leaves the senders that wait for room where they are",
         "                        if core.senders.is_empty() {\n                            core.set_len(len, len - 1);",
