@@ -618,6 +618,7 @@ impl Arm {
             let sent = quote!(#result.send(#value));
             let body = match self.binding() {
                 Some(_) => quote! {{
+                    #[allow(unreachable_code)]
                     let #result = #sent;
                     match #result { #pattern => #body }
                 }},

@@ -17,7 +17,7 @@ use rand::{Rng, rng as thread_rng};
 use super::test;
 
 fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    Duration::from_millis(ms) * crate::SLOWER // csp
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!   compiled twice: the tests of [`threads`] run on plain threads, those of [`goroutines`] in goroutines;
 //! - `rand` is a newer release, with other names for the same functions;
 //! - where the end of a timeout is asserted to be at most so late, there is some [`SLACK`] for a machine with more to do,
-//!   and where events are told apart by tens of milliseconds, these are [`SLOWER`];
+//!   and times are [`SLOWER`], so that it takes more for such a machine to confuse what is to happen sooner or later;
 //! - in `mpsc.rs`, the hidden macro behind `select!` is `select!` itself.
 //!
 //! Whatever else was changed is marked with "csp:".
@@ -18,7 +18,7 @@
 
 const SLACK: std::time::Duration = std::time::Duration::from_secs(5);
 
-const SLOWER: u32 = 4;
+const SLOWER: u32 = 2;
 
 /// Most of these tests sleep most of the time, minutes in sum: more of them at once than there are CPUs, unless somebody
 /// says otherwise.
@@ -26,7 +26,7 @@ const SLOWER: u32 = 4;
 mod threads_of_the_harness {
     extern "C" fn set() {
         // SAFETY: the strings end in a zero. This runs before `main`, so nobody else looks at the environment.
-        unsafe { libc::setenv(c"RUST_TEST_THREADS".as_ptr(), c"24".as_ptr(), 0) };
+        unsafe { libc::setenv(c"RUST_TEST_THREADS".as_ptr(), c"32".as_ptr(), 0) };
     }
 
     // SAFETY: the linker's list of functions without arguments to be called before `main`.

@@ -10,7 +10,7 @@ use csp::channel::{never, select, tick, unbounded};
 use super::test;
 
 fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms) * crate::SLOWER // csp
+    Duration::from_millis(ms) * (2 * crate::SLOWER) // csp
 }
 
 #[test]

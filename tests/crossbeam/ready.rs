@@ -14,7 +14,7 @@ use super::scope;
 use super::test;
 
 fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    Duration::from_millis(ms) * crate::SLOWER // csp
 }
 
 #[test]

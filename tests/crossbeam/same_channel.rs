@@ -7,7 +7,7 @@ use csp::channel::{after, bounded, never, tick, unbounded};
 use super::test;
 
 fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    Duration::from_millis(ms) * crate::SLOWER // csp
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::test;
 use csp::channel::{select, unbounded};
 
 fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    Duration::from_millis(ms) * crate::SLOWER // csp
 }
 
 #[test]
