@@ -1,4 +1,30 @@
 //! Channels and select against a model of them, with random programs.
+//!
+//! A program is a handful of channels and tasks in goroutines, goroutines that own their threads, and threads; what they
+//! do is all that a channel offers. See `model/program.rs` for what there is, `model/draw.rs` for how often.
+//!
+//! - *Alone*: one task, of whose operations those are left out that would wait. Each is compared with a reference, in what
+//!   it returns, and in which messages were dropped.
+//! - *In turn*: several tasks, of which one at a time does something. The reference says who has to wait, and who is let
+//!   go, in which order and with what.
+//! - *At once*: all tasks at once. While they run, it is an error to wait for what is there: when nothing moves any more,
+//!   each task that waits is asked for its reason. Then the history is judged. Every message ends once; each producer's
+//!   arrive in order; and for each channel an order of the operations is searched that explains what they have returned,
+//!   each at one moment between its call and its return (linearizability). Half of the programs are not timed, since the
+//!   clock orders what the channels alone may not; of these the history is judged by what each task saw.
+//!
+//! # When it fails
+//!
+//! It prints the program, a smaller one that fails if it finds one, and the seed:
+//!
+//! ```sh
+//! CSP_MODEL_SEED=0x1234 cargo test --test model -- --exact NAME   # that program, 2,000 times or CSP_MODEL_CASES
+//! CSP_MODEL_CASES=100000 cargo test --release --test model        # so many programs in each test
+//! ```
+//!
+//! The seed is good for this version of these files. Where the process crashes, `target/tmp/model-NAME.txt` is left
+//! behind with the program that ran; where it hangs, it ends after three minutes and says where each task is. How the
+//! tasks meet cannot be repeated; a program that has failed once in thousands needs as many runs to fail again.
 
 mod model {
     pub(crate) mod alone;
@@ -41,7 +67,7 @@ fn waiters_are_served_as_the_reference_says() {
         true => in_turn::run::<LARGE>(program, 1, context),
         false => in_turn::run::<SMALL>(program, 1, context),
     });
-    tally.expect(&[("waits", 600), ("three wait", 150), ("does not wait", 3_000)]);
+    tally.expect(&[("waits", 600), ("three wait", 150), ("lets go", 400), ("does not wait", 3_000)]);
 }
 
 #[test]
