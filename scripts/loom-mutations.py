@@ -99,56 +99,6 @@ MUTATIONS = [
         "            self.senders.claim_all_closed(woken);\n", "",
         "loom_drop_of_the_last_receiver_against_send",
     ),
-    (
-        "buffered send and receive", "no-refill", "chan/raw.rs",
-        "a receive leaves the senders that wait for room where they are",
-        "                        if core.senders.is_empty() {\n                            core.set_len(len, len - 1);",
-        "                        if true {\n                            core.set_len(len, len - 1);",
-        "loom_buffered",
-    ),
-    (
-        "timed-out waiter against hand-over", "timeout-does-not-wait", "sched/park.rs",
-        "a thread whose claim came too late does not wait for the one that claimed it",
-        "&& !parker.try_claim(ticket, TIMED_OUT) {\n                parker.baton.wait();", "&& !parker.try_claim(ticket, TIMED_OUT) {",
-        "loom_timed_receiver_against_hand_over",
-    ),
-    (
-        "select against select", "claim-twice", "sched/park.rs",
-        "a claim is a load and a store",
-        "self.word.compare_exchange(open, open | u64::from(outcome), Ordering::AcqRel, Ordering::Relaxed).is_ok()",
-        "self.word.load(Ordering::Acquire) == open && {\n            self.word.store(open | u64::from(outcome), Ordering::Release);\n            true\n        }",
-        "loom_two_wakers_claim_a_select_once",
-    ),
-    (
-        "select against select", "select-no-second-look", "select/mod.rs",
-        "with all channels locked, `select` does not look again",
-        "    if found != 0 {\n        let chosen = ready[draw(order, found)] as usize;", "    if false {\n        let chosen = ready[draw(order, found)] as usize;",
-        "loom_select_against_select_in_both_roles",
-    ),
-    (
-        "select with a timeout against a sender", "select-leaves-waiters", "select/mod.rs",
-        "a select leaves its waiters where its claimer was not",
-        "                if (*waiter).is_linked() {\n                    match aim {", "                if false {\n                    match aim {",
-        "loom_select_with_timeout_against_sender",
-    ),
-    (
-        "sends in two steps", "reserved-is-room", "chan/raw.rs",
-        "reserved places count as room",
-        "len + (self.reserved.get() as usize) < self.cap", "len < self.cap",
-        "loom_reserved_room_is_not_taken_by_another",
-    ),
-    (
-        "park against ready (a thread's baton)", "baton-weak", "primitive.rs",
-        "`notify` is Relaxed",
-        "self.state.swap(HERE, Ordering::Release) == AWAITED", "self.state.swap(HERE, Ordering::Relaxed) == AWAITED",
-        "loom_rendezvous",
-    ),
-    (
-        "park against ready (a thread's baton)", "baton-no-lock", "primitive.rs",
-        "`notify` does not pass through the lock of one that is falling asleep",
-        "            drop(self.sleep.lock());\n            self.arrived.notify_one();", "            self.arrived.notify_one();",
-        "loom_a_baton_handed_over_twice_loses_nothing",
-    ),
 ]
 
 
