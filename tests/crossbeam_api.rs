@@ -267,8 +267,12 @@ mod sources {
 /// Where cargo has the source of crossbeam-channel.
 fn crossbeam_source() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // Without a filter it wants the sources of what is needed on other platforms only, which nobody has fetched.
+    let rustc = Command::new("rustc").arg("-vV").output().expect("failed to run rustc");
+    let rustc = String::from_utf8(rustc.stdout).unwrap();
+    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--offline"])
+        .args(["metadata", "--format-version=1", "--offline", "--filter-platform", host])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("failed to run cargo");
