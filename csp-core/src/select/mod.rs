@@ -341,7 +341,9 @@ fn block(
         // SAFETY: all the locks are held; all but one are released here, and that one by the operation.
         unsafe {
             locks.iter().filter(|&&core| core != kept).for_each(|&core| (*core).lock.unlock());
-            return arms[chosen].try_begin_locked().then_some(chosen);
+            let carried_out = arms[chosen].try_begin_locked();
+            fall_out_of_step();
+            return carried_out.then_some(chosen);
         }
     }
 
@@ -416,6 +418,22 @@ fn block(
     }
     chosen
 }
+
+/// Another thread came in between our two looks. Two that work side by side may go on like that in step: each time one finds
+/// nothing it waits for a lock that the other holds to send, and so never for what the other sends only to those who
+/// wait (a channel without a buffer, beside some that have one). A little delay, never twice the same, ends that. Where
+/// goroutines share a processor there is no such step.
+#[cfg(not(csp_loom))]
+#[cold]
+fn fall_out_of_step() {
+    const MOST: u32 = 64;
+    if !Parker::is_goroutine() {
+        (0..random_below(MOST)).for_each(|_| std::hint::spin_loop());
+    }
+}
+
+#[cfg(csp_loom)]
+fn fall_out_of_step() {}
 
 /// How many arms have a channel, and the channels in the order of their addresses, each once.
 fn channels<'l>(arms: &[Arm<'_>], locks: &'l mut [*const Core]) -> (usize, &'l [*const Core]) {
