@@ -67,7 +67,7 @@ pub(crate) fn worker_pool_with_shutdown() -> (BTreeMap<u64, u64>, usize, bool) {
 pub(crate) fn ticker_until_timeout() -> (Vec<&'static str>, bool) {
     let start = Instant::now();
     let ticks = tick(SOON);
-    let timeout = after(SOON * 50);
+    let timeout = after(LONG);
     let mut seen = Vec::new();
     loop {
         select! {
@@ -300,7 +300,7 @@ pub(crate) fn batches_by_size_and_by_time() -> Vec<Vec<u32>> {
                     Ok(n) => batch.push(n),
                     Err(_) => break,
                 },
-                default(SOON) => {
+                default(SOON * 20) => {
                     if !batch.is_empty() {
                         batches.push(std::mem::take(&mut batch));
                         flushed.send(()).unwrap();
@@ -328,6 +328,7 @@ pub(crate) fn a_message_is_kept_until_it_is_taken() -> (Vec<String>, u32) {
         out: Sender<String>,
         input: Receiver<String>,
         backlog: VecDeque<String>,
+        impatient: Sender<()>,
     }
 
     impl Relay {
@@ -360,6 +361,7 @@ pub(crate) fn a_message_is_kept_until_it_is_taken() -> (Vec<String>, u32) {
                         default(Duration::from_millis(1)) => text,
                     };
                     kept += 1;
+                    let _ = self.impatient.try_send(());
                 }
             }
             kept
@@ -370,8 +372,9 @@ pub(crate) fn a_message_is_kept_until_it_is_taken() -> (Vec<String>, u32) {
     let (out, rx) = bounded(0);
     (0..20).for_each(|n| tx.send(format!("message {n}")).unwrap());
     drop(tx);
-    let relay = thread::spawn(move || Relay { out, input, backlog: VecDeque::new() }.run());
-    thread::sleep(SOON);
+    let (impatient, has_kept_one) = bounded(1);
+    let relay = thread::spawn(move || Relay { out, input, backlog: VecDeque::new(), impatient }.run());
+    has_kept_one.recv().unwrap();
     let texts = rx.iter().collect();
     let kept = relay.join().unwrap();
     (texts, u32::from(kept > 0))
