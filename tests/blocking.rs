@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{in_child, native};
+use support::{in_child, stackful};
 
 /// What nobody has to wait longer for than.
 const BOUND: Duration = Duration::from_millis(50);
@@ -305,7 +305,7 @@ fn a_thousand_goroutines_block_at_once_and_all_come_back() {
 fn the_cap_on_threads_is_kept_and_said() {
     in_child(&[], || {
         csp::runtime::Runtime::builder().max_procs(1).max_threads(4).start().unwrap();
-        if !native() {
+        if !stackful() {
             return; // Each goroutine has a thread of its own; it is the workers that are capped.
         }
         let (mut reader, mut writer) = std::io::pipe().unwrap();

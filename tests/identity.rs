@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use support::{in_child, in_traffic, migrate, native, thread_id};
+use support::{in_child, in_traffic, migrate, native, stackful, thread_id};
 
 const GOROUTINES: usize = 8;
 const ROUNDS: usize = 20;
@@ -41,7 +41,7 @@ fn goroutines_do_change_their_thread() {
         }
         changes
     });
-    let expected = if native() { ROUNDS } else { 0 };
+    let expected = if stackful() { ROUNDS } else { 0 };
     assert_eq!(counts, [expected; GOROUTINES]);
 }
 
@@ -373,7 +373,7 @@ mod rust {
             assert!(own >= 5, "{backtrace}");
             let last = frames.iter().rposition(|frame| frame.contains("slot_main")).unwrap_or(0);
             // The entry, its start routine, and what there is below that for any thread.
-            assert!(last != 0 && frames.len() - last <= if native() { 6 } else { 40 }, "{backtrace}");
+            assert!(last != 0 && frames.len() - last <= if stackful() { 6 } else { 40 }, "{backtrace}");
             assert!(frames.len() < 100, "{backtrace}");
             frames[last..].iter().map(|frame| frame.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>()
         };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use csp::{Builder, OsThreadGuard};
-use support::{Traffic, in_child, in_traffic, migrate, native, thread_id};
+use support::{Traffic, in_child, in_traffic, migrate, stackful, thread_id};
 
 const ROUNDS: usize = 50;
 
@@ -151,7 +151,7 @@ mod counting {
     #[test]
     fn it_is_unlocked_when_unlocked_as_often() {
         in_traffic(4, |_| {
-            if !native() {
+            if !stackful() {
                 return; // A goroutine has its thread for itself, locked or not.
             }
             migrate();
@@ -199,7 +199,7 @@ mod counting {
     fn a_goroutine_built_locked_is_locked_once() {
         let _traffic = Traffic::start();
         let locked = Builder::new().locked(true).spawn(|| {
-            if !native() {
+            if !stackful() {
                 return;
             }
             assert!(is_locked());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use support::{Traffic, in_child, native, scaled, thread_id};
+use support::{Traffic, in_child, own_stacks, scaled, thread_id};
 
 #[test]
 fn the_number_of_processors_may_change_while_goroutines_lock_their_threads_and_pass_messages() {
@@ -238,7 +238,7 @@ mod when_memory_runs_out {
 
     #[test]
     fn goroutines_wait_for_stacks_that_others_give_back() {
-        if !native() {
+        if !own_stacks() {
             return; // Not about stacks: a limit of memory is one of threads there.
         }
         let outcome = in_child(&[], || {

@@ -33,15 +33,15 @@ pub fn main<R: Termination>(f: impl FnOnce() -> R + Send + 'static) -> ExitCode 
     };
     let mut builder = Builder::new().name("main");
     builder.is_main = true;
-    let native = context_switch::native();
+    let stackful = context_switch::stackful();
     // Where a goroutine is a thread, the main goroutine is this one.
-    let adopted = (!native).then(pool::make_adopted);
+    let adopted = (!stackful).then(pool::make_adopted);
     builder.slot = adopted;
-    if native {
+    if stackful {
         os_thread::set_main_worker(worker);
     }
     deadlock::watch();
-    let at_end = native.then(|| os_thread::wake_main(worker));
+    let at_end = stackful.then(|| os_thread::wake_main(worker));
     // SAFETY: `f` is `Send` and `'static`; what `run` shares is too.
     let handle = unsafe { builder.spawn_unchecked(run, at_end, location) };
     let handle = handle.unwrap_or_else(|error| panic!("the main goroutine cannot start: {error}"));

@@ -61,7 +61,7 @@ pub(crate) fn in_traffic<T: Send + 'static>(count: usize, body: impl Fn(usize) -
 /// first, from another goroutine that does the same; two of them in step could keep each other on their threads, so the
 /// time that each takes is random.
 pub(crate) fn migrate() {
-    if !super::native() {
+    if !super::stackful() {
         return csp::yield_now();
     }
     let before = thread_id();

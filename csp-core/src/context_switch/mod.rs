@@ -9,10 +9,13 @@
 #[cfg(csp_native)]
 mod x86_64;
 #[cfg(csp_native)]
-pub(crate) use x86_64::{Context, call_with_thread_pointer, has_fsgsbase, leave_kernel_thread, switch, thread_pointer};
+pub(crate) use x86_64::{
+    Context, call_with_thread_pointer, has_fsgsbase, leave_kernel_thread, switch, switch_stack, thread_pointer,
+};
 
 mod execution;
-pub(crate) use execution::{Execution, native, set_backend};
+pub(crate) mod generated;
+pub(crate) use execution::{Execution, backend, native, running, set_backend, shares_thread_locals, stackful};
 
 /// A step that the one who resumes runs for the one who left, once the latter's stack is no longer in use (S4).
 #[derive(Clone, Copy, Debug)]

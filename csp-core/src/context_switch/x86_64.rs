@@ -63,10 +63,100 @@ impl Context {
         Self { rsp: 0, fs, mxcsr: 0x1f80, x87: 0 }
     }
 
+    /// The context of a stack that nothing runs on yet. Who resumes it calls `entry` with the commit and `arg`, on that stack.
+    ///
+    /// # Safety
+    ///
+    /// `top` is the high end of an unused stack, a multiple of 16.
+    pub(crate) unsafe fn prepare(
+        top: *mut u8,
+        entry: extern "C" fn(usize, *mut (), *mut ()) -> !,
+        arg: *mut (),
+    ) -> Self {
+        // SAFETY: the caller's promise. What `switch!` takes off first is where it goes on.
+        let rsp = unsafe {
+            let words = top.cast::<usize>().sub(4);
+            words.write(begin as *const () as usize);
+            words.add(1).write(entry as *const () as usize);
+            words.add(2).write(arg as usize);
+            words as usize
+        };
+        Self { rsp, fs: 0, mxcsr: 0x1f80, x87: 0 }
+    }
+
     /// The stack pointer where it was suspended.
     pub(crate) fn stack_pointer(&self) -> usize {
         self.rsp
     }
+}
+
+/// The first code on a stack that was [`prepare`](Context::prepare)d: calls the function there, as one that nobody called.
+#[unsafe(naked)]
+unsafe extern "C" fn begin() {
+    std::arch::naked_asm!(
+        // Unwinders stop here.
+        ".cfi_startproc",
+        ".cfi_undefined rip",
+        "pop rax",
+        "pop rdx",
+        "xor ebp, ebp",
+        // The word that is left makes up for the return address: the stack is aligned as a call wants it.
+        "pop rcx",
+        "call rax",
+        "ud2",
+        ".cfi_endproc",
+    )
+}
+
+/// The one sequence that leaves a stack for another, in three forms: they differ in how the thread pointer is written, which
+/// is done on the new stack before anything is taken from it.
+macro_rules! switch {
+    ($from:expr, $to:expr, $commit:expr; $($set_thread_pointer:literal),* $(,)?) => {{
+        let Commit { run, mut arg } = $commit;
+        let mut run = run as usize;
+        asm!(
+            "push rbp",
+            "push rbx",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "stmxcsr [r8 + 16]",
+            "mov [r8], rsp",
+            "mov rsp, [r9]",
+            $($set_thread_pointer,)*
+            "mov eax, [r8 + 16]",
+            "xor eax, [r9 + 16]",
+            // Bits 0 to 5 are status, which no call keeps.
+            "and eax, 0xffc0",
+            "jnz 3f",
+            "4:",
+            "pop rax",
+            "jmp rax",
+            "3:",
+            "ldmxcsr [r9 + 16]",
+            // Masks: bits 7 to 12 go to 0 to 5. Rounding: bits 13 and 14 go to 10 and 11.
+            "mov eax, [r9 + 16]",
+            "mov ecx, eax",
+            "shr eax, 7",
+            "and eax, 0x3f",
+            "shr ecx, 3",
+            "and ecx, 0xc00",
+            "lea eax, [rax + rcx + 0x340]",
+            "mov [r9 + 20], eax",
+            "fldcw [r9 + 20]",
+            "jmp 4b",
+            "2:",
+            "pop rbx",
+            "pop rbp",
+            inout("rdi") run,
+            inout("rsi") arg,
+            inout("r8") $from => _,
+            inout("r9") $to => _,
+            out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+            clobber_abi("C"),
+        );
+        // Whoever resumed us passed a `Commit` through the same two registers.
+        Commit { run: std::mem::transmute::<usize, unsafe fn(*mut ())>(run), arg }
+    }};
 }
 
 /// Suspends the running execution into `from` and resumes `to`, to which `commit` is given. Returns, when somebody
@@ -79,64 +169,15 @@ impl Context {
 /// slot's (S1).
 #[inline(always)]
 pub(crate) unsafe fn switch(from: *mut Context, to: *const Context, commit: Commit) -> Commit {
-    let (mut run, mut arg) = (commit.run as usize, commit.arg);
     if FSGSBASE.load(Ordering::Relaxed) {
         // SAFETY: the caller's promise. The registers not listed are saved on the stack left; `to` finds on its own
         // stack what this very sequence, or `leave_kernel_thread`, put there.
-        unsafe {
-            asm!(
-                "push rbp",
-                "push rbx",
-                "lea rax, [rip + 2f]",
-                "push rax",
-                "stmxcsr [r8 + 16]",
-                "mov [r8], rsp",
-                "mov rsp, [r9]",
-                "mov r10, [r9 + 8]",
-                "wrfsbase r10",
-                "mov eax, [r8 + 16]",
-                "xor eax, [r9 + 16]",
-                // Bits 0 to 5 are status, which no call keeps.
-                "and eax, 0xffc0",
-                "jnz 3f",
-                "4:",
-                "pop rax",
-                "jmp rax",
-                "3:",
-                "ldmxcsr [r9 + 16]",
-                // Masks: bits 7 to 12 go to 0 to 5. Rounding: bits 13 and 14 go to 10 and 11.
-                "mov eax, [r9 + 16]",
-                "mov ecx, eax",
-                "shr eax, 7",
-                "and eax, 0x3f",
-                "shr ecx, 3",
-                "and ecx, 0xc00",
-                "lea eax, [rax + rcx + 0x340]",
-                "mov [r9 + 20], eax",
-                "fldcw [r9 + 20]",
-                "jmp 4b",
-                "2:",
-                "pop rbx",
-                "pop rbp",
-                inout("rdi") run,
-                inout("rsi") arg,
-                inout("r8") from => _,
-                inout("r9") to => _,
-                out("r12") _, out("r13") _, out("r14") _, out("r15") _,
-                clobber_abi("C"),
-            );
-        }
+        unsafe { switch!(from, to, commit; "mov r10, [r9 + 8]", "wrfsbase r10") }
     } else {
         // SAFETY: as above; arch_prctl(ARCH_SET_FS) is system call 158 with code 0x1002.
         unsafe {
-            asm!(
-                "push rbp",
-                "push rbx",
-                "lea rax, [rip + 2f]",
-                "push rax",
-                "stmxcsr [r8 + 16]",
-                "mov [r8], rsp",
-                "mov rsp, [r9]",
+            switch!(
+                from, to, commit;
                 "mov r14, rdi",
                 "mov r15, rsi",
                 "mov edi, 0x1002",
@@ -145,37 +186,21 @@ pub(crate) unsafe fn switch(from: *mut Context, to: *const Context, commit: Comm
                 "syscall",
                 "mov rdi, r14",
                 "mov rsi, r15",
-                "mov eax, [r8 + 16]",
-                "xor eax, [r9 + 16]",
-                "and eax, 0xffc0",
-                "jz 4f",
-                "ldmxcsr [r9 + 16]",
-                "mov eax, [r9 + 16]",
-                "mov ecx, eax",
-                "shr eax, 7",
-                "and eax, 0x3f",
-                "shr ecx, 3",
-                "and ecx, 0xc00",
-                "lea eax, [rax + rcx + 0x340]",
-                "mov [r9 + 20], eax",
-                "fldcw [r9 + 20]",
-                "4:",
-                "pop rax",
-                "jmp rax",
-                "2:",
-                "pop rbx",
-                "pop rbp",
-                inout("rdi") run,
-                inout("rsi") arg,
-                inout("r8") from => _,
-                inout("r9") to => _,
-                out("r12") _, out("r13") _, out("r14") _, out("r15") _,
-                clobber_abi("C"),
-            );
+            )
         }
     }
-    // SAFETY: whoever resumed us passed a `Commit` through the same two registers.
-    Commit { run: unsafe { std::mem::transmute::<usize, unsafe fn(*mut ())>(run) }, arg }
+}
+
+/// As [`switch`], but the thread pointer stays that of the kernel thread: the dense mode.
+///
+/// # Safety
+///
+/// As for [`switch`], but for the thread pointers; and nothing derived from a thread-local of the caller is kept across
+/// the call, unless the stack is the kernel thread's own.
+#[inline(always)]
+pub(crate) unsafe fn switch_stack(from: *mut Context, to: *const Context, commit: Commit) -> Commit {
+    // SAFETY: the caller's promise; `to` finds what this sequence, or `Context::prepare`, put on its stack.
+    unsafe { switch!(from, to, commit;) }
 }
 
 /// Suspends the running execution into `context` and ends its kernel thread. Returns when somebody switches to it.

@@ -144,7 +144,7 @@ pub(crate) fn start_worker(processor: &'static Processor, searching: bool) -> bo
     sysmon::rouse();
     // A thread inherits the kernel state of the one that creates it: never one that a goroutine had for itself.
     // In the threads backend the goroutine's thread is another than the worker's, and any may have been locked.
-    if super::enter().is_some_and(|e| e.is_tainted()) || (!super::native() && Slot::current().is_some()) {
+    if super::enter().is_some_and(|e| e.is_tainted()) || (!super::stackful() && Slot::current().is_some()) {
         sysmon::create_thread(worker);
         return true;
     }

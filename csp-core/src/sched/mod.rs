@@ -951,7 +951,7 @@ pub(crate) fn set_max_procs(procs: usize) -> usize {
     old
 }
 
-/// Whether goroutines have stacks of their own here.
-pub(crate) fn native() -> bool {
-    context_switch::native()
+/// Whether goroutines run on stacks that are switched to, not on threads of their own.
+pub(crate) fn stackful() -> bool {
+    context_switch::stackful()
 }

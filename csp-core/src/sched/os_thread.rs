@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::goroutine::AtEnd;
 use super::worker::Worker;
-use super::{leave, native, requeue};
+use super::{leave, requeue, stackful};
 use crate::context_switch::Commit;
 use crate::slot::Slot;
 
@@ -28,7 +28,7 @@ pub(crate) fn lock() {
     let Some(slot) = Slot::current() else { return };
     let count = slot.lock_count.load(Ordering::Relaxed);
     slot.lock_count.store(count.checked_add(1).expect("too many nested lock_os_thread"), Ordering::Relaxed);
-    if count != 0 || !native() {
+    if count != 0 || !stackful() {
         return;
     }
     let worker = slot.worker();
@@ -54,7 +54,7 @@ pub(crate) fn unlock() {
         return;
     }
     slot.lock_count.store(count - 1, Ordering::Relaxed);
-    if count == 1 && native() {
+    if count == 1 && stackful() {
         let worker = slot.worker();
         let _entered = worker.enter();
         slot.locked.store(std::ptr::null_mut(), Ordering::Relaxed);
@@ -71,7 +71,7 @@ fn bind(slot: &'static Slot, owner: &'static Worker) {
 /// A goroutine that asked for it starts locked. On the worker's own stack.
 pub(super) fn lock_at_start(slot: &'static Slot, worker: &'static Worker) {
     slot.lock_count.store(1, Ordering::Relaxed);
-    if native() {
+    if stackful() {
         bind(slot, worker);
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn end_locked(slot: &'static Slot, worker: &'static Worker) {
         return;
     }
     slot.lock_count.store(0, Ordering::Relaxed);
-    if !native() {
+    if !stackful() {
         slot.retired.store(true, Ordering::Relaxed);
         return;
     }

@@ -16,6 +16,19 @@ pub enum Order {
 #[cfg(not(csp_loom))]
 #[inline]
 pub(super) fn random_below(bound: u32) -> u32 {
+    // Where thread-locals are shared, their addresses are not to be kept across a wait.
+    if crate::context_switch::shares_thread_locals() { next_out_of_line(bound) } else { next_below(bound) }
+}
+
+#[cfg(not(csp_loom))]
+#[inline(never)]
+fn next_out_of_line(bound: u32) -> u32 {
+    next_below(bound)
+}
+
+#[cfg(not(csp_loom))]
+#[inline(always)]
+fn next_below(bound: u32) -> u32 {
     use std::cell::Cell;
 
     thread_local! {

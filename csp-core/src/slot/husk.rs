@@ -116,7 +116,7 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
         // SAFETY: the stride is unused, and the slot is the argument that `start` expects.
-        match unsafe { create(stride, slots_stagger(stride), start, ptr::from_ref(slot).cast_mut().cast()) } {
+        match unsafe { create(stride, super::stagger(stride), start, ptr::from_ref(slot).cast_mut().cast()) } {
             Ok(()) => {
                 strides.pop();
                 slots.push(slot);
@@ -150,11 +150,6 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
         Some(error) if slots.is_empty() => Err(error),
         _ => Ok(slots),
     }
-}
-
-/// Equal offsets in the page would let the tops of all stacks fight over the same sets of the L1 cache.
-fn slots_stagger(stride: Stride) -> usize {
-    (stride.base / stride.size % 16) * 64
 }
 
 /// # Safety

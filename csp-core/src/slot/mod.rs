@@ -14,6 +14,7 @@
 //! - **S5** At start-up the runtime proves what it relies on (`native::prove`). Where a proof fails it runs a thread
 //!   per goroutine instead, and never silently shares thread-locals.
 
+pub(crate) mod bare;
 #[cfg(csp_native)]
 pub(crate) mod husk;
 #[cfg(csp_native)]
@@ -28,7 +29,7 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use crate::context_switch::Execution;
+use crate::context_switch::{self, Execution};
 use crate::sched::goroutine::Task;
 use crate::sched::park::{Parker, Wait, WaitReason};
 use crate::sched::worker::Worker;
@@ -70,6 +71,12 @@ unsafe impl Sync for Slot {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Slot {}
 
+/// Equal offsets in the page would let the tops of all stacks fight over the same sets of the L1 cache.
+#[cfg(csp_native)]
+fn stagger(stride: Stride) -> usize {
+    (stride.base / stride.size % 16) * 64
+}
+
 thread_local! {
     /// The slot whose identity this is; none on threads that are nobody's slot.
     static CURRENT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
@@ -77,7 +84,11 @@ thread_local! {
 
 impl Slot {
     pub(crate) fn leak(stride: Stride, class: u8) -> &'static Slot {
-        let slot: &'static Slot = Box::leak(Box::new(Slot {
+        Box::leak(Box::new(Self::new(stride, class)))
+    }
+
+    fn new(stride: Stride, class: u8) -> Self {
+        Self {
             execution: Execution::new(),
             worker: AtomicPtr::new(std::ptr::null_mut()),
             task: AtomicPtr::new(std::ptr::null_mut()),
@@ -92,14 +103,18 @@ impl Slot {
             stride,
             class,
             trimmed: AtomicBool::new(false),
-        }));
-        slot
+        }
     }
 
     /// The slot that the caller runs on. The answer never changes under a stack (S2), so it may be kept across waits.
     #[inline(always)]
     pub(crate) fn current() -> Option<&'static Slot> {
-        CURRENT.get()
+        if context_switch::shares_thread_locals() {
+            // SAFETY: null, or what the slot that runs gave as its owner, which is itself; slots are never freed.
+            unsafe { context_switch::running().cast::<Slot>().as_ref() }
+        } else {
+            CURRENT.get()
+        }
     }
 
     /// Makes this the identity of the calling thread.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Slot;
 use crate::context_switch;
+use crate::runtime::Backend;
 use crate::stack::{self, MIN_STRIDE, Region, Stride};
 
 /// One class for each power of two from [`MIN_STRIDE`] to [`stack::MAX_STRIDE`].
@@ -87,7 +88,7 @@ pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
 
 fn make_batch(maker: &mut Option<Maker>, class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
     #[cfg(csp_native)]
-    if context_switch::native() {
+    if matches!(context_switch::backend(), Backend::Native | Backend::Dense) {
         let maker = maker.get_or_insert_with(|| Maker {
             regions: (0..CLASSES as u8).map(|c| Region::new(stride_of_class(c))).collect(),
             spare: vec![Vec::new(); CLASSES],
@@ -107,12 +108,34 @@ fn make_batch(maker: &mut Option<Maker>, class: u8, count: usize) -> io::Result<
             return Err(error);
         }
         // SAFETY: we hold the maker's lock; the strides are new.
-        let batch = unsafe { super::husk::make(&mut strides, class) };
+        let batch = unsafe {
+            if context_switch::native() {
+                super::husk::make(&mut strides, class)
+            } else {
+                Ok(super::bare::make(&mut strides, class))
+            }
+        };
         maker.spare[usize::from(class)] = strides;
         return batch;
     }
     let _ = maker;
+    if context_switch::stackful() {
+        return generate(class, count);
+    }
     make_threads(class, count)
+}
+
+/// The generator backend.
+fn generate(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
+    let mut slots = Vec::with_capacity(count);
+    while slots.len() < count {
+        match super::bare::generate(stride_of_class(class), class) {
+            Ok(slot) => slots.push(slot),
+            Err(error) if slots.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(slots)
 }
 
 /// The threads backend: slots that are threads.
@@ -184,7 +207,7 @@ const KEPT: usize = 2 * stack::PAGE;
 /// Gives back the stack memory of half of the slots that nobody needed since the last call. Called about once a second.
 /// Says whether free slots are left that may have some to give back.
 pub(crate) fn trim() -> bool {
-    if !context_switch::native() {
+    if !matches!(context_switch::backend(), Backend::Native | Backend::Dense) {
         return false;
     }
     static TRIMMING: AtomicBool = AtomicBool::new(false);

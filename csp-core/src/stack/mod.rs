@@ -225,26 +225,33 @@ fn install_guard(base: usize) -> io::Result<()> {
         }
         GUARD_BY_MPROTECT.store(true, Ordering::Relaxed);
     }
-    let out_of_mappings = || {
-        io::Error::new(
-            io::ErrorKind::OutOfMemory,
-            "cannot guard another goroutine stack: the process has nearly as many memory mappings as it may have. Raise \
-             vm.max_map_count (65530 by default; each stack needs two), or use Linux 6.13 or newer, where guards need no \
-             mapping",
-        )
-    };
-    // Some are left to the rest of the program: its allocator maps memory too, and cannot do without.
-    static GUARDS: AtomicUsize = AtomicUsize::new(0);
-    if GUARDS.load(Ordering::Relaxed) >= (max_mappings() - max_mappings() / 8) / 2 {
-        return Err(out_of_mappings());
-    }
+    count_mapped_guard()?;
     // SAFETY: as above.
     if unsafe { libc::mprotect(base as *mut _, GUARD_SIZE, libc::PROT_NONE) } == 0 {
-        GUARDS.fetch_add(1, Ordering::Relaxed);
         return Ok(());
     }
     let error = io::Error::last_os_error();
     Err(if error.raw_os_error() == Some(libc::ENOMEM) { out_of_mappings() } else { error })
+}
+
+/// Counts a stack whose guard is a mapping of its own, or says that there can be no more. Some mappings are left to the rest
+/// of the program: its allocator maps memory too, and cannot do without.
+pub(crate) fn count_mapped_guard() -> io::Result<()> {
+    static GUARDS: AtomicUsize = AtomicUsize::new(0);
+    if GUARDS.load(Ordering::Relaxed) >= (max_mappings() - max_mappings() / 8) / 2 {
+        return Err(out_of_mappings());
+    }
+    GUARDS.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+fn out_of_mappings() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        "cannot guard another goroutine stack: the process has nearly as many memory mappings as it may have. Raise \
+         vm.max_map_count (65530 by default; each stack needs two), or use Linux 6.13 or newer, where guards need no \
+         mapping",
+    )
 }
 
 /// How many mappings the process may have.

@@ -1,0 +1,64 @@
+//! Stacks without thread-locals of their own: the slots of the dense mode.
+//!
+//! The slot itself lies at the top of its stack: so one that is parked with a few frames takes one page in all.
+
+use std::io;
+
+use super::Slot;
+use crate::context_switch::generated::Generated;
+use crate::stack::Stride;
+
+/// Makes slots of the strides. They lie in them.
+///
+/// # Safety
+///
+/// The strides are unused.
+#[cfg(csp_native)]
+pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> Vec<&'static Slot> {
+    use crate::context_switch::{Commit, Context};
+
+    extern "C" fn start(run: usize, arg: *mut (), slot: *mut ()) -> ! {
+        // SAFETY: whoever resumed us passed the two words of a commit; the argument is the slot that `make` made.
+        let (slot, run) = unsafe { (&*slot.cast::<Slot>(), std::mem::transmute::<usize, unsafe fn(*mut ())>(run)) };
+        #[cfg(csp_tsan)]
+        slot.execution.edge.acquire();
+        crate::sched::slot_main(slot, Commit { run, arg });
+        // There is nothing to go back to.
+        std::process::abort()
+    }
+
+    let make = |stride: Stride| {
+        let place = (stride.high() - super::stagger(stride) - size_of::<Slot>()) & !(align_of::<Slot>() - 1);
+        let place = place as *mut Slot;
+        // SAFETY: memory at the top of an unused stack, which is never unmapped; below it is what is left of the stack.
+        unsafe {
+            place.write(Slot::new(stride, class));
+            let slot = &*place;
+            slot.execution.belongs_to(place.cast(), std::ptr::null());
+            *slot.execution.context.get() = Context::prepare(place.cast(), start, place.cast());
+            slot
+        }
+    };
+    strides.drain(..).map(make).collect()
+}
+
+/// Makes a slot on a stack of the `generator` crate.
+pub(crate) fn generate(usable: usize, class: u8) -> io::Result<&'static Slot> {
+    fn run(slot: *const ()) {
+        // SAFETY: the slot for which the stack was made.
+        let slot = unsafe { &*slot.cast::<Slot>() };
+        // SAFETY: we run on its stack, and were just resumed for the first time.
+        let commit = unsafe { slot.execution.take_mail() };
+        crate::sched::slot_main(slot, commit);
+        std::process::abort()
+    }
+
+    crate::stack::count_mapped_guard()?;
+    let slot = Slot::leak(Stride { base: 0, size: 0 }, class);
+    let owner = std::ptr::from_ref(slot).cast();
+    // It panics where the system gives no memory.
+    let generated = std::panic::catch_unwind(|| Generated::leak(usable, run, owner))
+        .map_err(|_| io::Error::other("cannot map another stack for a goroutine (see ulimit -v, vm.max_map_count)"))?;
+    slot.execution.belongs_to(owner, generated);
+    Ok(slot)
+}
