@@ -302,6 +302,24 @@ fn a_thousand_goroutines_block_at_once_and_all_come_back() {
 }
 
 #[test]
+fn goroutines_that_own_all_the_threads_there_may_be_run_when_they_are_ready() {
+    in_child(&[], || {
+        const THREADS: usize = 3;
+        csp::runtime::Runtime::builder().max_threads(THREADS).max_procs(1).start().unwrap();
+        let (tx, rx) = csp::bounded(0);
+        let locked = |_| {
+            let rx = rx.clone();
+            csp::Builder::new().locked(true).spawn(move || (0..10).map(|_| rx.recv().unwrap()).sum::<usize>()).unwrap()
+        };
+        let all = (0..THREADS).map(locked).collect::<Vec<_>>();
+        (0..THREADS * 10).for_each(|n| tx.send(n).unwrap());
+        let sum = all.into_iter().map(|goroutine| goroutine.join().unwrap()).sum::<usize>();
+        assert_eq!(sum, (0..THREADS * 10).sum());
+    })
+    .expect_success();
+}
+
+#[test]
 fn the_cap_on_threads_is_kept_and_said() {
     in_child(&[], || {
         csp::runtime::Runtime::builder().max_procs(1).max_threads(4).start().unwrap();

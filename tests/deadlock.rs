@@ -30,6 +30,22 @@ mod programs {
         }
     }
 
+    pub(super) mod after_a_timeout_in_time {
+        use super::*;
+
+        #[csp::main]
+        pub(crate) fn main() {
+            let (tx, rx) = csp::bounded(0);
+            csp::spawn(move || {
+                csp::sleep(Duration::from_millis(20));
+                tx.send(()).unwrap();
+                std::mem::forget(tx);
+            });
+            rx.recv_timeout(Duration::from_secs(3600)).unwrap();
+            rx.recv().unwrap();
+        }
+    }
+
     pub(super) mod all_kinds {
         use super::*;
 
@@ -275,6 +291,14 @@ fn a_deadlock_after_much_work_is_reported() {
     run_program("after_load", &[]).expect_status(2).expect_report(&[HEADLINE, "'main'", "channel receive"]);
 }
 
+fn a_deadline_that_no_longer_counts_does_not_hide_a_deadlock() {
+    run_program("after_a_timeout_in_time", &[]).expect_status(2).expect_report(&[
+        HEADLINE,
+        "'main'",
+        "channel receive",
+    ]);
+}
+
 fn a_deadlock_is_reported_when_the_last_plain_thread_has_ended() {
     let outcome = run_program("after_a_thread_has_ended", &[]).expect_status(2).expect_report(&[HEADLINE, "'main'"]);
     assert_eq!(outcome.stdout, "received\n", "{outcome}");
@@ -298,6 +322,7 @@ fn main() -> ExitCode {
             "receive" => programs::receive::main(),
             "all_kinds" => programs::all_kinds::main(),
             "after_load" => programs::after_load::main(),
+            "after_a_timeout_in_time" => programs::after_a_timeout_in_time::main(),
             "after_a_thread_has_ended" => programs::after_a_thread_has_ended::main(),
             "after_goexit_of_main" => programs::after_goexit_of_main::main(),
             "goexit_of_main_alone" => programs::goexit_of_main_alone::main(),
@@ -324,6 +349,7 @@ fn main() -> ExitCode {
         a_deadlock_is_reported_with_status_2
         each_goroutine_is_listed_with_what_it_waits_for_and_where
         a_deadlock_after_much_work_is_reported
+        a_deadline_that_no_longer_counts_does_not_hide_a_deadlock
         a_deadlock_is_reported_when_the_last_plain_thread_has_ended
         goexit_of_main_leaves_the_others_and_then_deadlock
     };

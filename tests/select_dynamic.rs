@@ -643,3 +643,25 @@ fn selects_of_both_kinds_meet_in_a_ring() {
         .collect::<Vec<_>>();
     done.into_iter().for_each(|node| node.join().unwrap());
 }
+
+/// In the order of the sends, whether or not a receiver was waiting when the operation was chosen.
+#[test]
+fn a_message_is_in_its_place_when_it_is_sent() {
+    for receiver_waits in [false, true] {
+        let (tx, rx) = bounded(2);
+        let receive = || rx.iter().take(2).collect::<Vec<i32>>();
+        let received = thread::scope(|s| {
+            let receiver = receiver_waits.then(|| s.spawn(receive));
+            while receiver_waits && csp::__private::waiting(&tx) == (0, 0) {
+                thread::yield_now();
+            }
+            let mut select = Select::new();
+            select.send(&tx);
+            let operation = select.select();
+            tx.send(1).unwrap();
+            operation.send(&tx, 2).unwrap();
+            receiver.map_or_else(receive, |receiver| receiver.join().unwrap())
+        });
+        assert_eq!(received, [1, 2], "{receiver_waits}");
+    }
+}

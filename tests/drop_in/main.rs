@@ -24,7 +24,7 @@ mod goroutines {
     use csp::channel;
 
     mod thread {
-        pub(super) use csp::{JoinHandle, sleep, spawn};
+        pub(super) use csp::{JoinHandle, spawn};
     }
 
     pub(super) mod program;

@@ -1,6 +1,7 @@
 //! The two sides of a channel as a user holds them.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::iter::{Iter, TryIter};
 use super::raw::{Chan, Core, Ending, Progress, Side, is_past};
-use super::reply::{Received, conclude, reply};
+use super::reply::{Received, Sent, reply};
 use super::timer::{Timer, pause};
 use crate::sched::park::{WaitReason, checkpoint};
 
@@ -248,17 +249,19 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         checkpoint();
+        let message = ManuallyDrop::new(message);
+        let message = (&raw const message).cast::<T>();
         let chan = self.chan();
         chan.core().lock.lock();
         // SAFETY: the lock is held; where it still is after `begin_send`, the send has to wait. The message is given away,
         // and given back where it was not moved out.
         unsafe {
-            let ending = match chan.begin_send(&raw const message) {
+            let ending = match chan.begin_send(message) {
                 Progress::Done => Ending::Done,
                 Progress::Closed => Ending::Closed,
-                Progress::Blocked => chan.wait_send(&raw const message, None, Location::caller()),
+                Progress::Blocked => chan.wait_send(message, None, Location::caller()),
             };
-            conclude!(message, ending)
+            Sent::reply(message, ending)
         }
     }
 
@@ -284,6 +287,8 @@ impl<T> Sender<T> {
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         checkpoint();
+        let message = ManuallyDrop::new(message);
+        let message = (&raw const message).cast::<T>();
         let chan = self.chan();
         let core = chan.core();
         let mut ending = Ending::TimedOut;
@@ -292,13 +297,13 @@ impl<T> Sender<T> {
         unsafe {
             if !core.send_would_block() {
                 core.lock.lock();
-                match chan.begin_send(&raw const message) {
+                match chan.begin_send(message) {
                     Progress::Done => ending = Ending::Done,
                     Progress::Closed => ending = Ending::Closed,
                     Progress::Blocked => core.lock.unlock(),
                 }
             }
-            conclude!(message, ending)
+            Sent::reply(message, ending)
         }
     }
 
@@ -324,11 +329,13 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         checkpoint();
+        let message = ManuallyDrop::new(message);
+        let message = (&raw const message).cast::<T>();
         // SAFETY: the message is given away, and given back where it was not moved out.
         unsafe {
             let deadline = || Instant::now().checked_add(timeout);
-            let ending = self.chan().send_until(&raw const message, deadline, Location::caller());
-            conclude!(message, ending)
+            let ending = self.chan().send_until(message, deadline, Location::caller());
+            Sent::reply(message, ending)
         }
     }
 
@@ -354,10 +361,12 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         checkpoint();
+        let message = ManuallyDrop::new(message);
+        let message = (&raw const message).cast::<T>();
         // SAFETY: the message is given away, and given back where it was not moved out.
         unsafe {
-            let ending = self.chan().send_until(&raw const message, || Some(deadline), Location::caller());
-            conclude!(message, ending)
+            let ending = self.chan().send_until(message, || Some(deadline), Location::caller());
+            Sent::reply(message, ending)
         }
     }
 
@@ -366,7 +375,9 @@ impl<T> Sender<T> {
     /// From then on every send fails, on every handle; those who are waiting to send get their messages back. Receivers
     /// get what is in the buffer, and then [`RecvError`]. Unlike Go's `close` it may be called from either side and
     /// more than once. (crossbeam-channel has no such method; there, as here, dropping the last handle of a side does
-    /// it.)
+    /// it.) One that was chosen before by a select, for a receiver that was waiting, and makes its message only then
+    /// (`send(tx, message)` in `select!`, [`SelectedOperation`](crate::channel::SelectedOperation)), still
+    /// reaches that receiver.
     ///
     /// # Examples
     ///

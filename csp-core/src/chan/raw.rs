@@ -81,6 +81,8 @@ pub(crate) struct Core {
     pub(super) closed: AtomicBool,
     /// Whether anybody is in `watchers`.
     watched: Cell<bool>,
+    /// Whether it is closed, watched, or has reserved places: what a send need not ask for one by one where it is not so.
+    unusual: Cell<bool>,
     /// The places in the buffer that are granted to sends whose messages are still to come.
     pub(super) reserved: Cell<u32>,
     pub(super) len: AtomicUsize,
@@ -112,7 +114,7 @@ impl Core {
         // The emptiness first: the channel was open when it was empty if it is still open now (C2). Acquire: pairs with
         // the Release of `len` (or of the queue's end), so that whoever sees the buffer drained after a close sees the
         // close as well. SeqCst: see `set_len`. The buffer may be empty and senders wait, where all of it is reserved.
-        let empty = (self.cap == 0 || self.len.load(Ordering::SeqCst) == 0) && self.senders.is_empty();
+        let empty = self.len.load(Ordering::SeqCst) == 0 && self.senders.is_empty();
         empty && !self.closed.load(Ordering::SeqCst)
     }
 
@@ -120,7 +122,7 @@ impl Core {
     #[inline]
     pub(crate) fn send_would_block(&self) -> bool {
         // The order as in `recv_would_block`.
-        let full = if self.cap == 0 { self.receivers.is_empty() } else { self.len.load(Ordering::SeqCst) >= self.cap };
+        let full = self.len.load(Ordering::SeqCst) >= self.cap && (self.cap != 0 || self.receivers.is_empty());
         full && !self.closed.load(Ordering::SeqCst)
     }
 
@@ -193,8 +195,14 @@ impl Core {
     /// Under the lock. Changes the number of messages from `old` to `len`.
     #[inline]
     pub(super) fn set_len(&self, old: usize, len: usize) {
+        self.set_len_and_tell(len, old == 0 || old == self.cap);
+    }
+
+    /// As [`set_len`](Self::set_len), where `reversed` says whether the channel was empty, or full, before.
+    #[inline(always)]
+    fn set_len_and_tell(&self, len: usize, reversed: bool) {
         // Release: pairs with the Acquire in `len`, `recv_would_block` and `send_would_block`.
-        if old == 0 || old == self.cap {
+        if reversed {
             // No longer empty, or no longer full. SeqCst: pairs with the SeqCst of those who look without the lock. A
             // plain store may become visible after what its thread looks at next; then two who each send to the other
             // and look for the other's message would both find none, and so would one who looks for an idle flag and
@@ -203,6 +211,12 @@ impl Core {
         } else {
             self.len.store(len, Ordering::Release);
         }
+    }
+
+    /// Under the lock. To be called when any of the three has changed.
+    pub(super) fn note_unusual(&self) {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.unusual.set(closed || self.watched.get() || self.reserved.get() != 0);
     }
 
     /// How many are queued as senders, and as receivers.
@@ -238,6 +252,7 @@ impl Core {
         }
         // Release: pairs with the Acquire of those who look without the lock. SeqCst: see `set_len`.
         self.closed.store(true, Ordering::SeqCst);
+        self.note_unusual();
         // SAFETY: the lock is held.
         unsafe {
             self.receivers.claim_all_closed(woken);
@@ -374,6 +389,7 @@ impl<T> Chan<T> {
                 lock: Lock::new(),
                 closed: AtomicBool::new(false),
                 watched: Cell::new(false),
+                unusual: Cell::new(false),
                 reserved: Cell::new(0),
                 len: AtomicUsize::new(0),
                 cap,
@@ -431,6 +447,40 @@ impl<T> Chan<T> {
     /// The caller holds the lock. `from` is a message that the caller gives away.
     #[inline(always)]
     pub(crate) unsafe fn begin_send(&self, from: *const T) -> Progress {
+        let core = &self.core;
+        let len = core.len.load(Ordering::Relaxed);
+        // SAFETY: the lock is held, so the buffer is ours (C1). It is the list where there is no bound, else the ring. It
+        // has room, since nothing is reserved; the slot is new, so it does not overlap `from`.
+        unsafe {
+            if !core.receivers.is_empty() || core.unusual.get() {
+                return self.begin_send_unusually(from);
+            }
+            if len >= core.cap {
+                return Progress::Blocked;
+            }
+            let buffer = &mut *self.buffer.get();
+            let slot = if core.cap == UNBOUNDED {
+                if buffer.list.needs_block() {
+                    return self.begin_send_unusually(from);
+                }
+                buffer.list.push_slot()
+            } else {
+                buffer.ring.push_slot(core.cap)
+            };
+            ptr::copy_nonoverlapping(from, slot, 1);
+            core.set_len_and_tell(len + 1, len == 0);
+            core.lock.unlock();
+        }
+        Progress::Done
+    }
+
+    /// As [`begin_send`](Self::begin_send), in every case.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(never)]
+    unsafe fn begin_send_unusually(&self, from: *const T) -> Progress {
         let core = &self.core;
         loop {
             if !core.receivers.is_empty() {
@@ -524,7 +574,8 @@ impl<T> Chan<T> {
                 if core.cap == UNBOUNDED {
                     let (slot, spent) = buffer.list.pop();
                     let _taken = Finally(|| {
-                        core.set_len(len, len - 1);
+                        // No longer full it cannot be.
+                        core.len.store(len - 1, Ordering::Release);
                         if spent.is_null() {
                             core.lock.unlock();
                         } else {

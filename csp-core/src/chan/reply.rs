@@ -5,6 +5,9 @@
 //! is passed around below the user's function are pointers and outcomes: a sent message stays where the call put it, and
 //! the result of a receive is made in the last function called, straight from where the message lies. Then an operation
 //! that succeeds has one place for a message at a time, besides those in the user's frame.
+//!
+//! A message that is to be sent is put into a `ManuallyDrop` first, and from then on there are pointers to it only: once it
+//! is moved out it is somebody else's, who may have freed what it owns, and is not a value here any more.
 
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::raw::Ending;
@@ -152,39 +155,4 @@ impl<T> Sent<T> for Result<(), SendTimeoutError<T>> {
             Ending::TimedOut => unsafe { refused(message, SendTimeoutError::Timeout) },
         }
     }
-}
-
-/// The reply of a send that ended so. Forgets the message, which was moved out or is in the reply. Unsafe, as
-/// [`Sent::reply`] is.
-///
-/// Without optimisation each move of the message would be one more place for it in the frame; there it is passed on as it
-/// is, once. Optimised, that would be a copy where there need be none.
-macro_rules! conclude {
-    ($message:ident, $ending:ident) => {{
-        #[cfg(debug_assertions)]
-        {
-            $crate::chan::reply::by_place()($message, $ending)
-        }
-        #[cfg(not(debug_assertions))]
-        {
-            let reply = $crate::chan::reply::Sent::reply(&raw const $message, $ending);
-            ::std::mem::forget($message);
-            reply
-        }
-    }};
-}
-pub(crate) use conclude;
-
-/// [`Sent::reply`] as a function that takes the message, and forgets it.
-#[cfg(debug_assertions)]
-pub(crate) fn by_place<T, R: Sent<T>>() -> unsafe fn(T, Ending) -> R {
-    use std::mem::{MaybeUninit, transmute};
-
-    unsafe fn reply<T, R: Sent<T>>(message: MaybeUninit<T>, ending: Ending) -> R {
-        // SAFETY: the caller's promise.
-        unsafe { R::reply(message.as_ptr(), ending) }
-    }
-
-    // SAFETY: `MaybeUninit<T>` and `T` are passed alike, as the documentation of `MaybeUninit` and of `fn` promises.
-    unsafe { transmute::<unsafe fn(MaybeUninit<T>, Ending) -> R, unsafe fn(T, Ending) -> R>(reply) }
 }

@@ -9,24 +9,19 @@
 //! | `Threads`   | a thread                     | its own                         |
 //!
 //! Where stacks use the thread-locals of whatever thread runs them, that thread is told at each switch whose stack it is
-//! on ([`running`]).
+//! on ([`set_occupant`]).
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::Commit;
 use super::generated::Generated;
+use super::{Commit, set_occupant};
 use crate::primitive::Baton;
 use crate::runtime::Backend;
 
 /// The backend of this process, fixed when the runtime starts.
 static BACKEND: AtomicU8 = AtomicU8::new(Backend::Threads as u8);
-
-thread_local! {
-    /// Where thread-locals are shared: the owner of the stack that this thread is on.
-    static RUNNING: Cell<*const ()> = const { Cell::new(ptr::null()) };
-}
 
 pub(crate) fn set_backend(backend: Backend) {
     BACKEND.store(backend as u8, Ordering::Relaxed);
@@ -60,14 +55,6 @@ pub(crate) fn shares_thread_locals() -> bool {
     cfg!(not(csp_loom)) && BACKEND.load(Ordering::Relaxed) >= Backend::Dense as u8
 }
 
-/// Where thread-locals are shared: what was given to [`Execution::new`] for the stack that the caller is on, or null.
-///
-/// Not to be inlined: the compiler may keep the address of a thread-local across a call that switches.
-#[inline(never)]
-pub(crate) fn running() -> *const () {
-    RUNNING.get()
-}
-
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Execution {
@@ -79,7 +66,7 @@ pub(crate) struct Execution {
     mail: UnsafeCell<Commit>,
     /// Generator backend: the stack, or null for a worker's own.
     generated: Cell<*const Generated>,
-    /// What [`running`] answers on this stack.
+    /// What [`occupant`](super::occupant) answers on this stack, where thread-locals are shared.
     owner: Cell<*const ()>,
     /// Orders what was done before a switch to this execution with what it does after.
     #[cfg(csp_tsan)]
@@ -141,7 +128,7 @@ impl Execution {
             Backend::Dense => {
                 #[cfg(csp_tsan)]
                 to.edge.release();
-                RUNNING.set(to.owner.get());
+                set_occupant(to.owner.get());
                 // SAFETY: the caller's promise. No thread-local is used after it: whoever resumes us says who runs.
                 let commit = unsafe { super::switch_stack(self.context.get(), to.context.get(), commit) };
                 #[cfg(csp_tsan)]
@@ -160,11 +147,11 @@ impl Execution {
                         while !ptr::eq(next, self) {
                             // SAFETY: suspended, and handed over to us with the right to resume it; slots are never freed.
                             next = unsafe {
-                                RUNNING.set((*next).owner.get());
+                                set_occupant((*next).owner.get());
                                 (*(*next).generated.get()).resume()
                             };
                         }
-                        RUNNING.set(self.owner.get());
+                        set_occupant(self.owner.get());
                     }
                 }
                 // SAFETY: whoever resumed us wrote it before, and writes no more.

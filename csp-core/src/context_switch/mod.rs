@@ -10,12 +10,18 @@
 mod x86_64;
 #[cfg(csp_native)]
 pub(crate) use x86_64::{
-    Context, call_with_thread_pointer, has_fsgsbase, leave_kernel_thread, switch, switch_stack, thread_pointer,
+    Context, call_with_thread_pointer, has_fsgsbase, leave_kernel_thread, occupant, set_occupant, switch, switch_stack,
+    thread_pointer,
 };
+
+#[cfg(not(csp_native))]
+mod occupant;
+#[cfg(not(csp_native))]
+pub(crate) use occupant::{occupant, set_occupant};
 
 mod execution;
 pub(crate) mod generated;
-pub(crate) use execution::{Execution, backend, native, running, set_backend, shares_thread_locals, stackful};
+pub(crate) use execution::{Execution, backend, native, set_backend, shares_thread_locals, stackful};
 
 /// A step that the one who resumes runs for the one who left, once the latter's stack is no longer in use (S4).
 #[derive(Clone, Copy, Debug)]

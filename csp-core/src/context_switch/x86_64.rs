@@ -57,6 +57,58 @@ pub(crate) fn thread_pointer() -> usize {
     fs
 }
 
+/// The name of the thread-local below. No two versions of this crate that can be linked together share one.
+macro_rules! occupant {
+    () => {
+        concat!("csp_core_occupant_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"))
+    };
+}
+
+// A thread-local that the compiler knows nothing of, so that it cannot keep its address: where goroutines share the
+// thread-locals of their workers, the same code may find another one after each wait. It is one word, for which there is
+// room even in a library that is loaded later.
+std::arch::global_asm!(
+    ".pushsection .tbss, \"awT\", @nobits",
+    concat!(".globl ", occupant!()),
+    concat!(".type ", occupant!(), ", @object"),
+    concat!(".size ", occupant!(), ", 8"),
+    ".balign 8",
+    concat!(occupant!(), ":"),
+    ".zero 8",
+    ".popsection",
+);
+
+/// Whose stack this is: what was last given to [`set_occupant`] with these thread-locals, or null.
+#[inline(always)]
+pub(crate) fn occupant() -> *const () {
+    let occupant;
+    // SAFETY: the word is there in each thread, and only `set_occupant` writes it. Not `pure`: it is read each time.
+    unsafe {
+        asm!(
+            concat!("mov {0}, qword ptr [rip + ", occupant!(), "@GOTTPOFF]"),
+            "mov {0}, qword ptr fs:[{0}]",
+            out(reg) occupant,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    occupant
+}
+
+/// Says whose stack this is.
+#[inline(always)]
+pub(crate) fn set_occupant(occupant: *const ()) {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            concat!("mov {0}, qword ptr [rip + ", occupant!(), "@GOTTPOFF]"),
+            "mov qword ptr fs:[{0}], {1}",
+            out(reg) _,
+            in(reg) occupant,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 impl Context {
     /// The context of a stack that has not been suspended yet, whose thread pointer is `fs`.
     pub(crate) const fn new(fs: usize) -> Self {

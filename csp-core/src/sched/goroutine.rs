@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
 use super::park::{FIRST_OUTCOME, Parker, Ticket, Wait, WaitReason, park};
 use super::record;
+use super::worker::Worker;
 use crate::slot::Slot;
 
 /// Something for a processor to run: a suspended goroutine, which is its slot, or one that has not started, which is its
@@ -54,6 +55,16 @@ impl Runnable {
         debug_assert_ne!(raw, 0);
         // SAFETY: `into_raw` gives no zero.
         Self(unsafe { NonZeroUsize::new_unchecked(raw) })
+    }
+
+    /// The worker whose thread alone may run it, if it is a suspended goroutine that has one.
+    pub(crate) fn owner(&self) -> Option<&'static Worker> {
+        let raw = self.0.get();
+        if raw & Self::FRESH != 0 {
+            return None;
+        }
+        // SAFETY: made by `suspended`; slots and workers are never freed.
+        unsafe { (*(raw as *const Slot)).locked.load(Ordering::Relaxed).as_ref() }
     }
 
     #[inline(always)]

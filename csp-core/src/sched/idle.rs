@@ -11,8 +11,8 @@ use super::processor::Processor;
 use super::sleepers::Sleepers;
 use super::worker::Worker;
 use super::{
-    PROCS, any_work, barrier, give_away_queues, inject_quietly, lower_searching, next_deadline, processors,
-    start_searching, sysmon,
+    GLOBAL, GLOBAL_LEN, PROCS, any_work, barrier, give_away_queues, inject_quietly, lower_searching, next_deadline,
+    processors, start_searching, sysmon,
 };
 use crate::panic::report;
 use crate::slot::Slot;
@@ -123,14 +123,13 @@ pub(crate) fn start_worker(processor: &'static Processor, searching: bool) -> bo
     if idle.threads >= idle.max_threads {
         let max = idle.max_threads;
         drop(idle);
-        // Where sysmon and those who come back find it.
-        give_away_queues(processor);
-        put_processor(processor);
+        do_without_thread(processor);
         static TOLD: Once = Once::new();
         TOLD.call_once(|| {
             report(&format!(
-                "csp: all {max} worker threads are blocked in system calls, foreign locks or computation, and no more may \
-                 be made; goroutines wait until one comes back. Raise the limit with Runtime::builder().max_threads(n)\n"
+                "csp: all {max} worker threads are blocked in system calls, foreign locks or computation, or belong to \
+                 goroutines that are locked to them, and no more may be made; goroutines wait until one comes back. Raise \
+                 the limit with Runtime::builder().max_threads(n)\n"
             ));
         });
         return false;
@@ -166,15 +165,36 @@ pub(crate) fn create_thread(worker: &'static Worker) -> bool {
     worker.set_processor(None);
     // As where there are too many. The caller takes back the right to search.
     worker.searching.set(false);
-    give_away_queues(processor);
     let mut idle = IDLE.lock();
     idle.threads -= 1;
     idle.spare.push(worker);
     drop(idle);
-    put_processor(processor);
+    do_without_thread(processor);
     static TOLD: Once = Once::new();
     TOLD.call_once(|| report(&format!("csp: cannot make another worker thread, will go on trying: {error}\n")));
     false
+}
+
+/// There is no thread for a processor, and there may be things to run: a goroutine that has a thread of its own gets the
+/// processor, else it becomes idle, and sysmon goes on trying.
+fn do_without_thread(processor: &'static Processor) {
+    // Where sysmon and those who come back find them.
+    give_away_queues(processor);
+    match take_locked() {
+        Some(owner) => owner.bring(processor),
+        None => put_processor(processor),
+    }
+    sysmon::rouse();
+}
+
+/// Takes a goroutine that is locked to its thread out of the global queue, and gives the worker of that thread: when it has a
+/// processor it runs that goroutine and no other.
+fn take_locked() -> Option<&'static Worker> {
+    let mut global = GLOBAL.lock();
+    let (at, owner) = global.iter().enumerate().find_map(|(at, runnable)| Some((at, runnable.owner()?)))?;
+    global.remove(at);
+    GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
+    Some(owner)
 }
 
 /// The caller gives up a processor: to another worker where there is something to run, else to nobody.

@@ -276,7 +276,7 @@ pub(crate) unsafe fn leave(slot: &'static Slot, commit: Commit) {
 #[inline]
 fn next_execution(worker: &'static Worker, processor: Option<&'static Processor>) -> &'static Execution {
     let Some(processor) = processor else { return &worker.execution };
-    if worker.reserved || worker.locked_slot().is_some() {
+    if worker.reserved || worker.locked_slot().is_some() || duties_are_next(processor) {
         return &worker.execution;
     }
     let Some(runnable) = pick(worker, processor) else { return &worker.execution };
@@ -547,11 +547,29 @@ fn pick(worker: &'static Worker, processor: &'static Processor) -> Option<Runnab
     processor.fresh.pop().or_else(|| processor.pop_spawner(true).map(Runnable::suspended))
 }
 
-/// Those who would wait for ever if the order of preference were always kept.
+/// Whether the next pick is to do more than to pick: to run timers, to take from the global queue, to give everything
+/// away. That may take long, allocate, and start a thread. A goroutine that leaves its stack leaves it to the worker's own,
+/// since it may still hold what its commit is to release: the locks of channels.
+#[inline(always)]
+fn duties_are_next(processor: &'static Processor) -> bool {
+    #[cold]
+    fn are_there(processor: &'static Processor, tick: u32) -> bool {
+        processor.index >= PROCS.load(Ordering::Relaxed)
+            || tick.is_multiple_of(GLOBAL_TICKS)
+                && (GLOBAL_LEN.load(Ordering::Relaxed) != 0
+                    || processor.timers.next() != timer::NEVER
+                    || STRAY_TIMERS.next() != timer::NEVER)
+    }
+    let tick = processor.tick().wrapping_add(1);
+    tick.is_multiple_of(GLOBAL_TICKS / 4) && are_there(processor, tick)
+}
+
+/// Those who would wait for ever if the order of preference were always kept. Not where locks of channels are held, if
+/// [`duties_are_next`].
 #[cold]
 fn pick_for_fairness(processor: &'static Processor, tick: u32) -> Option<Runnable> {
     if processor.index >= PROCS.load(Ordering::Relaxed) {
-        // To be retired: all is passed on, on the worker's own stack.
+        // To be retired: all is passed on.
         give_away_queues(processor);
         return None;
     }

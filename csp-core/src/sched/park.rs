@@ -1,8 +1,8 @@
 //! Parking and making ready: the one way in which anything in this crate waits.
 //!
 //! Whoever can wait has a [`Parker`]: a goroutine has the one in its slot, a plain OS thread one from a free list. Parkers
-//! are never freed, so a pointer to one is always good, and a late [`Parker::ready`] can at worst wake somebody for
-//! nothing.
+//! are never freed, so a pointer to one is always good: the tail of a [`Parker::ready`], which may run when its wait is long
+//! over, can at worst wake a thread for nothing.
 //!
 //! # The protocol
 //!

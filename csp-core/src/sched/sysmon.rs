@@ -16,7 +16,7 @@ use super::{
     wake_searcher,
 };
 use crate::slot::pool;
-use crate::time::timer;
+use crate::time::timer::{self, Timers};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_micros(2500);
@@ -116,11 +116,15 @@ fn run() {
         // Goroutines that wait for a stack may get one yet: they are tried for seconds before that is called deadlock.
         let starved = idle::starved() != 0;
         if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
+            // The deadlines of waits that are over keep nobody from being deadlocked.
+            all_timers().for_each(Timers::sweep);
             let again = deadlock.look();
             let starved = starved.then_some(PERIOD);
             // What ran last has left stacks, whose memory is still to be given back.
             let trim = untrimmed.then_some(TRIM_PERIOD);
-            sleep([again, starved, trim].into_iter().flatten().min());
+            // Work for which no thread could be made: nobody else tries again.
+            let stranded = any_work().then_some(PERIOD);
+            sleep([again, starved, trim, stranded].into_iter().flatten().min());
             idle_looks = 0;
         } else {
             let until_timer = next_deadline().map(|d| d.saturating_duration_since(now));

@@ -13,7 +13,7 @@
 use std::alloc::{self, Layout};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{self, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::thread;
@@ -24,7 +24,7 @@ use super::{Aim, Limit, Order, Room, select};
 use crate::chan::error::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
 use crate::chan::handle::{Receiver, Sender};
 use crate::chan::raw::{Ending, Grant};
-use crate::chan::reply::conclude;
+use crate::chan::reply::Sent;
 use crate::sched::park::checkpoint;
 
 /// A list of channel operations, one of which is to be carried out, or waited for to become ready.
@@ -55,6 +55,8 @@ use crate::sched::park::checkpoint;
 ///   the last receiver waits for the message.
 /// - A message is in its place among the others when it is sent, not when the operation is chosen; and so is it counted.
 ///   There, a slow [`SelectedOperation::send`] holds up the receivers of later messages.
+/// - On a channel without a buffer the choice is for a certain receiver, which waits for its message, and whose timeout
+///   no longer counts, as there. If the operation is dropped, that receiver waits behind those that came meanwhile.
 /// - [`remove`](Self::remove) keeps the order of the other operations, which matters to a biased choice.
 ///
 /// # Examples
@@ -502,8 +504,10 @@ impl<'a> Select<'a> {
         let mut place = Place::new(self.operations.iter().map(|operation| operation.message));
         let mut grant = MaybeUninit::<Grant>::uninit();
         let mut state = State::Idle;
+        // Each once: taking the address anew would end the earlier one's right to be used.
+        let (to_grant, to_place) = (grant.as_mut_ptr().cast(), place.as_mut_ptr());
         for arm in &mut self.arms {
-            let message = if arm.offers() { grant.as_mut_ptr().cast() } else { place.as_mut_ptr() };
+            let message = if arm.offers() { to_grant } else { to_place };
             arm.set_operation(message, &raw mut state);
         }
         let order = self.order;
@@ -660,15 +664,17 @@ impl SelectedOperation<'_> {
     #[track_caller]
     pub fn send<T>(mut self, s: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
         assert!(ptr::from_ref(s).cast() == self.handle, "passed a sender that wasn't selected");
+        let msg = ManuallyDrop::new(msg);
+        let msg = (&raw const msg).cast::<T>();
         let ending = match mem::replace(&mut self.result, Outcome::Completed) {
             // SAFETY: the grant is of the channel of that sender, whose messages are of this type, and which keeps it. The
             // message is given away.
-            Outcome::Granted(grant) => unsafe { grant.send(&raw const msg) },
+            Outcome::Granted(grant) => unsafe { grant.send(msg) },
             Outcome::Closed => Ending::Closed,
             Outcome::Received(_) | Outcome::Completed => unreachable!("the handle is a sender's"),
         };
         // SAFETY: it is there where it was not moved out.
-        unsafe { conclude!(msg, ending) }
+        unsafe { Sent::reply(msg, ending) }
     }
 
     /// Completes a receive. It does not wait.

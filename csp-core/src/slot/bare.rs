@@ -34,6 +34,7 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> Vec<&'static 
         unsafe {
             place.write(Slot::new(stride, class));
             let slot = &*place;
+            slot.expose();
             slot.execution.belongs_to(place.cast(), std::ptr::null());
             *slot.execution.context.get() = Context::prepare(place.cast(), start, place.cast());
             slot

@@ -25,7 +25,7 @@ pub(crate) mod pool;
 #[cfg(csp_native)]
 pub(crate) mod setxid;
 
-use std::cell::Cell;
+use std::mem::offset_of;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -77,14 +77,16 @@ fn stagger(stride: Stride) -> usize {
     (stride.base / stride.size % 16) * 64
 }
 
-thread_local! {
-    /// The slot whose identity this is; none on threads that are nobody's slot.
-    static CURRENT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
-}
-
 impl Slot {
     pub(crate) fn leak(stride: Stride, class: u8) -> &'static Slot {
-        Box::leak(Box::new(Self::new(stride, class)))
+        let slot = Box::leak(Box::new(Self::new(stride, class)));
+        slot.expose();
+        slot
+    }
+
+    /// For [`of`](Self::of), which begins at a part of it.
+    fn expose(&self) {
+        std::ptr::from_ref(self).expose_provenance();
     }
 
     fn new(stride: Stride, class: u8) -> Self {
@@ -106,20 +108,17 @@ impl Slot {
         }
     }
 
-    /// The slot that the caller runs on. The answer never changes under a stack (S2), so it may be kept across waits.
+    /// The slot that the caller runs on; none on threads that are nobody's slot. The answer never changes under a stack (S2),
+    /// so it may be kept across waits.
     #[inline(always)]
     pub(crate) fn current() -> Option<&'static Slot> {
-        if context_switch::shares_thread_locals() {
-            // SAFETY: null, or what the slot that runs gave as its owner, which is itself; slots are never freed.
-            unsafe { context_switch::running().cast::<Slot>().as_ref() }
-        } else {
-            CURRENT.get()
-        }
+        // SAFETY: null, or the slot that runs, which said so; slots are never freed.
+        unsafe { context_switch::occupant().cast::<Slot>().as_ref() }
     }
 
     /// Makes this the identity of the calling thread.
     pub(crate) fn adopt_thread(&'static self) {
-        CURRENT.set(Some(self));
+        context_switch::set_occupant(std::ptr::from_ref(self).cast());
     }
 
     /// Threads backend: runs the one goroutine of the slot that the calling thread adopted, and gives the thread back.
@@ -133,7 +132,7 @@ impl Slot {
 
     /// Threads backend: the calling thread is nobody's slot any more.
     pub(crate) fn disown_thread() {
-        CURRENT.set(None);
+        context_switch::set_occupant(std::ptr::null());
     }
 
     /// The worker that runs this slot now. To be read again after every switch (S1).
@@ -168,7 +167,7 @@ impl Slot {
     #[inline(always)]
     pub(crate) unsafe fn of(parker: &'static Parker) -> &'static Slot {
         // SAFETY: the parker is a field of a slot, and the slot lives for ever.
-        unsafe { &*std::ptr::from_ref(parker).byte_sub(std::mem::offset_of!(Slot, parker)).cast::<Slot>() }
+        unsafe { &*std::ptr::with_exposed_provenance(std::ptr::from_ref(parker).addr() - offset_of!(Slot, parker)) }
     }
 
     #[inline(always)]

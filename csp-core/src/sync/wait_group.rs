@@ -81,6 +81,9 @@ impl WaitGroup {
 
     /// Adds `delta`, which may be negative, to the count. When it becomes zero, all who wait go on.
     ///
+    /// To use the group for another round, add for it when those who waited for the last one have gone on: where the count
+    /// rises again at the moment it is zero, some may wait for the next zero. (Go's `Add` says the same, and may panic.)
+    ///
     /// As in Go, the `add` that counts goroutines in happens before they start, and before the `wait` that is to wait for
     /// them: by whoever starts them.
     ///

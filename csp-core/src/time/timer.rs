@@ -117,7 +117,7 @@ impl Timers {
             if now < self.next.load(Ordering::Relaxed) {
                 return;
             }
-            // Whoever holds the lock does the same, or has just armed one and will look again.
+            // Whoever holds the lock does the same, or arms one: then these are run at the next look, by whoever makes it.
             let Some(mut heap) = self.heap.try_lock() else { return };
             let mut due = [const { None }; 32];
             let mut count = 0;
@@ -132,6 +132,15 @@ impl Timers {
                     parker.ready();
                 }
             }
+        }
+    }
+
+    /// Forgets the timers of waits that have ended.
+    pub(crate) fn sweep(&self) {
+        if self.next() != NEVER {
+            let mut heap = self.heap.lock();
+            heap.entries.retain(|e| e.parker.is_open(e.ticket));
+            self.publish_next(&heap);
         }
     }
 

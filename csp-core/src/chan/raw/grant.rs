@@ -6,12 +6,13 @@
 //!
 //! # The protocol
 //!
-//! - *A receiver waits.* The sender claims it, as any sender would, but makes it ready only later, when it has written
-//!   the message: [`Grant::Receiver`]. W4 allows that. The receiver's deadline, and the other channels of its select,
-//!   are out of the game from the claim on.
 //! - *There is room in the buffer.* A place is *reserved*, by number only: [`Grant::Room`]. The message goes behind
-//!   those that are there when it is sent. So a grant that takes its time holds up nobody, and messages are in the
-//!   order in which the sends of messages happened.
+//!   those that are there when it is sent, or to a receiver that waits then. So a grant that takes its time holds up
+//!   nobody, and messages are in the order in which the sends of messages happened.
+//! - *There is none, and a receiver waits:* the channel has no buffer, or all of it is reserved. The sender claims the
+//!   receiver, as any sender would, but makes it ready only later, when it has written the message: [`Grant::Receiver`].
+//!   W4 allows that. The receiver's deadline, and the other channels of its select, are out of the game from the claim
+//!   on; and where the grant is abandoned it waits behind those that came meanwhile.
 //! - *The channel is closed:* [`Grant::Closed`].
 //! - *Else the offer is queued* among the senders, and keeps its turn. When a receive makes room it is granted that. When
 //!   a receiver finds it, and nothing in the buffer, the receiver opens a wait of its own, which is born claimed, hands
@@ -116,7 +117,10 @@ impl Core {
         // SAFETY: the caller's promise. The lock is held until it is released below.
         unsafe {
             let core = &*this;
-            if let Some(receiver) = core.receivers.claim_oldest() {
+            let has_room = core.has_room(core.len.load(Ordering::Relaxed));
+            if (!has_room || core.closed.load(Ordering::Relaxed))
+                && let Some(receiver) = core.receivers.claim_oldest()
+            {
                 core.lock.unlock();
                 grant.write(Grant::Receiver(receiver.parker(), receiver.message()));
                 return Progress::Done;
@@ -126,7 +130,7 @@ impl Core {
                 grant.write(Grant::Closed);
                 return Progress::Closed;
             }
-            if !core.has_room(core.len.load(Ordering::Relaxed)) {
+            if !has_room {
                 return Progress::Blocked;
             }
             core.reserve();
@@ -219,6 +223,7 @@ impl Core {
             // Only by forgetting grants without end.
             let Some(reserved) = self.reserved.get().checked_add(1) else { std::process::abort() };
             self.reserved.set(reserved);
+            self.note_unusual();
         }
     }
 
@@ -226,6 +231,7 @@ impl Core {
     fn unreserve(&self) {
         if self.cap != UNBOUNDED {
             self.reserved.set(self.reserved.get() - 1);
+            self.note_unusual();
         }
     }
 }

@@ -42,6 +42,7 @@ impl Core {
     /// As [`Queue::push`]. The operation of that side is not possible.
     pub(crate) unsafe fn watch(&self, side: Side, watcher: *const Waiter) {
         self.watched.set(true);
+        self.note_unusual();
         // SAFETY: the caller's promise.
         unsafe { self.watchers.queue(side).push(watcher) };
     }
@@ -60,6 +61,7 @@ impl Core {
     fn note_watched(&self) {
         let Watchers { receivers, senders } = &self.watchers;
         self.watched.set(!(receivers.is_empty() && senders.is_empty()));
+        self.note_unusual();
     }
 
     /// The operation of that side becomes possible: claims all who wait for that.
