@@ -35,6 +35,39 @@ mod imp {
 
 pub(crate) use imp::{atomic, hint, thread};
 
+/// The time.
+#[cfg(not(csp_loom))]
+#[inline(always)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(csp_loom)]
+pub(crate) use clock::now;
+
+/// Loom has no time: a deadline passes at once, which, as Loom lets other threads come in between at each step, is at any
+/// time. The clock agrees with it.
+#[cfg(csp_loom)]
+mod clock {
+    use std::cell::Cell;
+    use std::time::{Duration, Instant};
+
+    thread_local! {
+        /// How far the clock is ahead of the real one, in seconds. All threads of a model share it, and no other model does.
+        static AHEAD: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn now() -> Instant {
+        Instant::now() + Duration::from_secs(AHEAD.get())
+    }
+
+    /// Lets the deadline pass.
+    pub(super) fn pass(deadline: Instant) {
+        let seconds = deadline.saturating_duration_since(now()).as_secs() + 1;
+        AHEAD.set(AHEAD.get() + seconds);
+    }
+}
+
 #[cfg(not(csp_loom))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 
@@ -208,15 +241,15 @@ mod monitor {
     pub(super) use loom::sync::Condvar;
     use loom::sync::MutexGuard;
 
-    /// Loom has no time: a deadline has always passed once every other thread had its chance.
+    /// See [`clock`](super::clock).
     pub(super) fn wait<'a>(
         condition: &Condvar,
         guard: MutexGuard<'a, ()>,
         deadline: Option<Instant>,
     ) -> (MutexGuard<'a, ()>, bool) {
         match deadline {
-            Some(_) => {
-                loom::thread::yield_now();
+            Some(deadline) => {
+                super::clock::pass(deadline);
                 (guard, false)
             }
             None => (condition.wait(guard).unwrap(), true),

@@ -1,7 +1,6 @@
 //! The two sides of a channel as a user holds them.
 
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::iter::{Iter, TryIter};
 use super::raw::{Chan, Core, Ending, Progress, Side, is_past};
-use super::reply::{Received, Sent, reply};
+use super::reply::{Received, Sent, give_away, reply};
 use super::timer::{Timer, pause};
 use crate::sched::park::{WaitReason, checkpoint};
 
@@ -98,7 +97,7 @@ pub const fn never<T>() -> Receiver<T> {
 /// assert!(due >= start + Duration::from_millis(5) && Instant::now() >= due);
 /// ```
 pub fn after(duration: Duration) -> Receiver<Instant> {
-    match Instant::now().checked_add(duration) {
+    match crate::primitive::now().checked_add(duration) {
         Some(when) => at(when),
         None => never(),
     }
@@ -140,7 +139,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 /// assert!(start.elapsed() >= Duration::from_millis(4));
 /// ```
 pub fn tick(duration: Duration) -> Receiver<Instant> {
-    match Instant::now().checked_add(duration) {
+    match crate::primitive::now().checked_add(duration) {
         Some(first) => Receiver { flavor: Flavor::Timer(Arc::new(Timer::tick(first, duration))) },
         None => never(),
     }
@@ -249,20 +248,21 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         checkpoint();
-        let message = ManuallyDrop::new(message);
-        let message = (&raw const message).cast::<T>();
-        let chan = self.chan();
-        chan.core().lock.lock();
-        // SAFETY: the lock is held; where it still is after `begin_send`, the send has to wait. The message is given away,
-        // and given back where it was not moved out.
-        unsafe {
-            let ending = match chan.begin_send(message) {
-                Progress::Done => Ending::Done,
-                Progress::Closed => Ending::Closed,
-                Progress::Blocked => chan.wait_send(message, None, Location::caller()),
-            };
-            Sent::reply(message, ending)
-        }
+        let location = Location::caller();
+        give_away()(message, |message| {
+            let chan = self.chan();
+            chan.core().lock.lock();
+            // SAFETY: the lock is held; where it still is after `begin_send`, the send has to wait. The message is given away,
+            // and given back where it was not moved out.
+            unsafe {
+                let ending = match chan.begin_send(message) {
+                    Progress::Done => Ending::Done,
+                    Progress::Closed => Ending::Closed,
+                    Progress::Blocked => chan.wait_send(message, None, location),
+                };
+                Sent::reply(message, ending)
+            }
+        })
     }
 
     /// Sends a message if that needs no wait.
@@ -287,24 +287,24 @@ impl<T> Sender<T> {
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         checkpoint();
-        let message = ManuallyDrop::new(message);
-        let message = (&raw const message).cast::<T>();
-        let chan = self.chan();
-        let core = chan.core();
-        let mut ending = Ending::TimedOut;
-        // SAFETY: the lock is held until it is released below or by `begin_send`. The message is given away, and given
-        // back where it was not moved out.
-        unsafe {
-            if !core.send_would_block() {
-                core.lock.lock();
-                match chan.begin_send(message) {
-                    Progress::Done => ending = Ending::Done,
-                    Progress::Closed => ending = Ending::Closed,
-                    Progress::Blocked => core.lock.unlock(),
+        give_away()(message, |message| {
+            let chan = self.chan();
+            let core = chan.core();
+            let mut ending = Ending::TimedOut;
+            // SAFETY: the lock is held until it is released below or by `begin_send`. The message is given away, and given
+            // back where it was not moved out.
+            unsafe {
+                if !core.send_would_block() {
+                    core.lock.lock();
+                    match chan.begin_send(message) {
+                        Progress::Done => ending = Ending::Done,
+                        Progress::Closed => ending = Ending::Closed,
+                        Progress::Blocked => core.lock.unlock(),
+                    }
                 }
+                Sent::reply(message, ending)
             }
-            Sent::reply(message, ending)
-        }
+        })
     }
 
     /// As [`send`](Self::send), but waits for `timeout` at most.
@@ -329,14 +329,15 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         checkpoint();
-        let message = ManuallyDrop::new(message);
-        let message = (&raw const message).cast::<T>();
-        // SAFETY: the message is given away, and given back where it was not moved out.
-        unsafe {
-            let deadline = || Instant::now().checked_add(timeout);
-            let ending = self.chan().send_until(message, deadline, Location::caller());
-            Sent::reply(message, ending)
-        }
+        let location = Location::caller();
+        give_away()(message, |message| {
+            // SAFETY: the message is given away, and given back where it was not moved out.
+            unsafe {
+                let deadline = || crate::primitive::now().checked_add(timeout);
+                let ending = self.chan().send_until(message, deadline, location);
+                Sent::reply(message, ending)
+            }
+        })
     }
 
     /// As [`send`](Self::send), but waits until `deadline` at most.
@@ -361,13 +362,14 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         checkpoint();
-        let message = ManuallyDrop::new(message);
-        let message = (&raw const message).cast::<T>();
-        // SAFETY: the message is given away, and given back where it was not moved out.
-        unsafe {
-            let ending = self.chan().send_until(message, || Some(deadline), Location::caller());
-            Sent::reply(message, ending)
-        }
+        let location = Location::caller();
+        give_away()(message, |message| {
+            // SAFETY: the message is given away, and given back where it was not moved out.
+            unsafe {
+                let ending = self.chan().send_until(message, || Some(deadline), location);
+                Sent::reply(message, ending)
+            }
+        })
     }
 
     /// Closes the channel, and says whether it was open.
@@ -628,7 +630,7 @@ impl<T> Receiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_until(|| Instant::now().checked_add(timeout))
+        self.recv_until(|| crate::primitive::now().checked_add(timeout))
     }
 
     /// As [`recv`](Self::recv), but waits until `deadline` at most.
@@ -674,7 +676,7 @@ impl<T> Receiver<T> {
         location: &'static Location<'static>,
     ) -> R {
         // What is due now is taken also where the deadline is past.
-        if let Some(message) = self.timer().and_then(|timer| timer.try_take(Instant::now())) {
+        if let Some(message) = self.timer().and_then(|timer| timer.try_take(crate::primitive::now())) {
             // SAFETY: a receiver with a timer is a `Receiver<Instant>`.
             return unsafe { as_reply(&message) };
         }
@@ -702,7 +704,7 @@ impl<T> Receiver<T> {
 
     #[cold]
     fn try_timer<R: Received<T>>(&self) -> R {
-        match self.timer().and_then(|timer| timer.try_take(Instant::now())) {
+        match self.timer().and_then(|timer| timer.try_take(crate::primitive::now())) {
             // SAFETY: a receiver with a timer is a `Receiver<Instant>`.
             Some(message) => unsafe { as_reply(&message) },
             None => R::not_yet(),

@@ -56,7 +56,7 @@ pub(crate) fn model(preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'st
 
 /// A deadline, which comes when Loom likes it to.
 fn some_day() -> Instant {
-    Instant::now() + Duration::from_secs(3600)
+    crate::primitive::now() + Duration::from_secs(3600)
 }
 
 #[test]

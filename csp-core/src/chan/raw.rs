@@ -1094,7 +1094,7 @@ impl<T> Drop for FreeLast<T> {
 }
 
 pub(super) fn is_past(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| deadline <= Instant::now())
+    deadline.is_some_and(|deadline| deadline <= crate::primitive::now())
 }
 
 /// Does something at the end of the scope, after its value has been made.

@@ -6,8 +6,10 @@
 //! the result of a receive is made in the last function called, straight from where the message lies. Then an operation
 //! that succeeds has one place for a message at a time, besides those in the user's frame.
 //!
-//! A message that is to be sent is put into a `ManuallyDrop` first, and from then on there are pointers to it only: once it
-//! is moved out it is somebody else's, who may have freed what it owns, and is not a value here any more.
+//! To a message that is to be sent there are only pointers from the first step on ([`give_away`]): once it is moved out it
+//! is somebody else's, who may have freed what it owns, and is not a value here any more, not even one to be forgotten.
+
+use std::mem::{MaybeUninit, transmute};
 
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::raw::Ending;
@@ -155,4 +157,21 @@ impl<T> Sent<T> for Result<(), SendTimeoutError<T>> {
             Ending::TimedOut => unsafe { refused(message, SendTimeoutError::Timeout) },
         }
     }
+}
+
+/// `give_away()(message, send)` calls `send` with a pointer to the message, which it moves out or gives back: the message is
+/// not dropped here.
+///
+/// Without optimisation each call that the message is passed to is one more place for it in the caller's frame, and each
+/// variable another: so this is a function to be called, and has no place of its own.
+#[inline(always)]
+pub(crate) fn give_away<T, R, F: FnOnce(*const T) -> R>() -> fn(T, F) -> R {
+    #[inline(always)]
+    fn with_place<T, R, F: FnOnce(*const T) -> R>(message: MaybeUninit<T>, send: F) -> R {
+        send(message.as_ptr())
+    }
+
+    // SAFETY: `MaybeUninit<T>` and `T` are passed alike, as the documentation of `MaybeUninit` and of `fn` promises. Nothing
+    // is asked of the bytes, which are a `T`'s, and nothing is done with them afterwards.
+    unsafe { transmute::<fn(MaybeUninit<T>, F) -> R, fn(T, F) -> R>(with_place::<T, R, F>) }
 }

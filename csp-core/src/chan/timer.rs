@@ -38,7 +38,7 @@ impl Timer {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.due().is_none_or(|due| due > Instant::now())
+        self.due().is_none_or(|due| due > crate::primitive::now())
     }
 
     /// Takes the message if it is due by `now`.
@@ -62,7 +62,7 @@ impl Timer {
     #[cold]
     pub(crate) fn take(&self, deadline: Option<Instant>, location: &'static Location<'static>) -> Option<Instant> {
         loop {
-            let now = Instant::now();
+            let now = crate::primitive::now();
             if let Self::Tick { period, next } = self {
                 // Reserve the message now and wait for it then, so that the period does not stretch by the latency of
                 // each wake-up.

@@ -1,14 +1,14 @@
 //! The operations of a select: what `select!` makes of its arms.
 
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Instant;
 
 use crate::chan::error::{RecvError, SendError};
 use crate::chan::handle::{Receiver, Sender};
 use crate::chan::raw::{Chan, Core, Grant, Progress, Side};
-use crate::chan::reply::Sent;
+use crate::chan::reply::{Sent, give_away};
 use crate::chan::timer::Timer;
 
 /// What became of an operation.
@@ -339,14 +339,12 @@ impl<T> Granted<T> {
     #[inline]
     pub fn send(mut self, message: T) -> Result<(), SendError<T>> {
         let grant = self.grant.take().expect("a grant is used once");
-        let message = ManuallyDrop::new(message);
-        let message = (&raw const message).cast::<T>();
         // SAFETY: the offer's sender is one of `T`s, and its channel is kept where that is needed.
         // The message is given away, and given back where it was not moved out.
-        unsafe {
+        give_away()(message, |message| unsafe {
             let ending = grant.send(message);
             Sent::reply(message, ending)
-        }
+        })
     }
 }
 

@@ -13,7 +13,7 @@
 use std::alloc::{self, Layout};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem::{self, MaybeUninit};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::thread;
@@ -24,7 +24,7 @@ use super::{Aim, Limit, Order, Room, select};
 use crate::chan::error::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
 use crate::chan::handle::{Receiver, Sender};
 use crate::chan::raw::{Ending, Grant};
-use crate::chan::reply::Sent;
+use crate::chan::reply::{Sent, give_away};
 use crate::sched::park::checkpoint;
 
 /// A list of channel operations, one of which is to be carried out, or waited for to become ready.
@@ -322,7 +322,7 @@ impl<'a> Select<'a> {
     /// ```
     #[track_caller]
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        match Instant::now().checked_add(timeout) {
+        match crate::primitive::now().checked_add(timeout) {
             Some(deadline) => self.select_deadline(deadline),
             None => Ok(self.select()),
         }
@@ -446,7 +446,7 @@ impl<'a> Select<'a> {
     /// ```
     #[track_caller]
     pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
-        match Instant::now().checked_add(timeout) {
+        match crate::primitive::now().checked_add(timeout) {
             Some(deadline) => self.ready_deadline(deadline),
             None => Ok(self.ready()),
         }
@@ -664,17 +664,17 @@ impl SelectedOperation<'_> {
     #[track_caller]
     pub fn send<T>(mut self, s: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
         assert!(ptr::from_ref(s).cast() == self.handle, "passed a sender that wasn't selected");
-        let msg = ManuallyDrop::new(msg);
-        let msg = (&raw const msg).cast::<T>();
-        let ending = match mem::replace(&mut self.result, Outcome::Completed) {
-            // SAFETY: the grant is of the channel of that sender, whose messages are of this type, and which keeps it. The
-            // message is given away.
-            Outcome::Granted(grant) => unsafe { grant.send(msg) },
-            Outcome::Closed => Ending::Closed,
-            Outcome::Received(_) | Outcome::Completed => unreachable!("the handle is a sender's"),
-        };
-        // SAFETY: it is there where it was not moved out.
-        unsafe { Sent::reply(msg, ending) }
+        give_away()(msg, |msg| {
+            let ending = match mem::replace(&mut self.result, Outcome::Completed) {
+                // SAFETY: the grant is of the channel of that sender, whose messages are of this type, and which keeps it. The
+                // message is given away.
+                Outcome::Granted(grant) => unsafe { grant.send(msg) },
+                Outcome::Closed => Ending::Closed,
+                Outcome::Received(_) | Outcome::Completed => unreachable!("the handle is a sender's"),
+            };
+            // SAFETY: it is there where it was not moved out.
+            unsafe { Sent::reply(msg, ending) }
+        })
     }
 
     /// Completes a receive. It does not wait.

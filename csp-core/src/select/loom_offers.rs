@@ -12,7 +12,7 @@ use crate::chan::loom_tests::{Message, NO_BOUND, model};
 
 /// A deadline, which comes when Loom likes it to.
 fn some_day() -> Instant {
-    Instant::now() + SOME_DAY
+    crate::primitive::now() + SOME_DAY
 }
 
 const SOME_DAY: Duration = Duration::from_secs(3600);

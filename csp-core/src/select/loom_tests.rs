@@ -93,7 +93,7 @@ fn loom_select_with_timeout_against_sender() {
     model(Some(4), || {
         let (tx, rx) = bounded(0);
         let sender =
-            thread::spawn(move || tx.send_deadline(Message::new(1), std::time::Instant::now() + SOME_DAY).is_ok());
+            thread::spawn(move || tx.send_deadline(Message::new(1), crate::primitive::now() + SOME_DAY).is_ok());
         let mut a = recv(&rx);
         let received = match wait_timeout(Order::Random, [a.arm()], SOME_DAY) {
             0 => a.finish().is_ok(),

@@ -146,7 +146,7 @@ impl Limit {
     fn deadline(self) -> Option<Instant> {
         match self {
             Self::Never | Self::Now => None,
-            Self::After(timeout) => Instant::now().checked_add(timeout),
+            Self::After(timeout) => crate::primitive::now().checked_add(timeout),
             Self::At(deadline) => Some(deadline),
         }
     }
@@ -190,7 +190,7 @@ fn select(
             _ => None,
         });
         let until = due.chain(deadline).min();
-        let now = until.map(|_| Instant::now());
+        let now = until.map(|_| crate::primitive::now());
         if matches!(limit, Limit::Now) || deadline.is_some() && deadline <= now {
             if aim == Aim::Readiness || all_block(arms, room.locks) {
                 return arms.len();
@@ -212,7 +212,9 @@ fn look(order: Order, arms: &mut [Arm<'_>], ready: &mut [u32]) -> Option<usize> 
     let mut count = 0;
     for (index, arm) in arms.iter().enumerate() {
         let seems_ready = match arm.target {
-            Target::Timer(timer) => timer.due().is_some_and(|due| due <= *now.get_or_insert_with(Instant::now)),
+            Target::Timer(timer) => {
+                timer.due().is_some_and(|due| due <= *now.get_or_insert_with(crate::primitive::now))
+            }
             _ => !arm.would_block(),
         };
         if seems_ready {
@@ -246,7 +248,9 @@ fn look_only(order: Order, arms: &[Arm<'_>], ready: &mut [u32]) -> Option<usize>
     for (index, arm) in arms.iter().enumerate() {
         let is_ready = match arm.target {
             Target::Nothing => false,
-            Target::Timer(timer) => timer.due().is_some_and(|due| due <= *now.get_or_insert_with(Instant::now)),
+            Target::Timer(timer) => {
+                timer.due().is_some_and(|due| due <= *now.get_or_insert_with(crate::primitive::now))
+            }
             // SAFETY: the arm's operation keeps the channel. The lock is held in between.
             Target::Channel { core, .. } => unsafe {
                 (*core).lock.lock();
