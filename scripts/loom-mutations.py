@@ -99,6 +99,82 @@ MUTATIONS = [
         "            self.senders.claim_all_closed(woken);\n", "",
         "loom_drop_of_the_last_receiver_against_send",
     ),
+    (
+        "rendezvous", "ready-before-message", "chan/raw.rs",
+        "a receive uses the sender's frame after it has made it ready",
+        "                        sender.use_frame();\n                        parker.ready();\n", "                        parker.ready();\n                        sender.use_frame();\n",
+        "loom_rendezvous",
+    ),
+    (
+        "buffered send and receive", "no-refill", "chan/raw.rs",
+        "a receive from a full buffer does not move on the message of the sender that waits",
+        "                    if core.senders.is_empty() {\n                        core.set_len(len, len - 1);",
+        "                    if true {\n                        core.set_len(len, len - 1);",
+        "loom_buffered",
+    ),
+    (
+        "park against ready", "baton-weak", "primitive.rs",
+        "the baton is handed over Relaxed",
+        "self.state.swap(HERE, Ordering::Release) == AWAITED", "self.state.swap(HERE, Ordering::Relaxed) == AWAITED",
+        "loom_a_baton_handed_over_twice_loses_nothing",
+    ),
+    (
+        "park against ready", "baton-no-lock", "primitive.rs",
+        "the baton's giver does not wait until its taker sleeps",
+        "            drop(self.sleep.lock());\n", "",
+        "loom_rendezvous",
+    ),
+    (
+        "timed-out waiter against hand-over", "late-claim", "sched/park.rs",
+        "who is out of time but claimed goes on without waiting for the claimer",
+        "            if !parker.baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT) {\n                parker.baton.wait();\n            }",
+        "            _ = !parker.baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT);",
+        "loom_timed_receiver_against_hand_over",
+    ),
+    (
+        "timed-out waiter against hand-over", "timeout-leaves-waiter", "chan/raw.rs",
+        "who is out of time leaves its waiter in the queue",
+        "                    if waiter.is_linked() {\n                        queue.unlink(&waiter);\n                    }\n", "",
+        "loom_timed_receiver_against_hand_over",
+    ),
+    (
+        "select with a timeout against a sender", "claim-twice", "sched/park.rs",
+        "a wait is claimed by a load and a store",
+        "self.word.compare_exchange(open, open | u64::from(outcome), Ordering::AcqRel, Ordering::Relaxed).is_ok()",
+        "self.word.load(Ordering::Relaxed) == open && {\n            self.word.store(open | u64::from(outcome), Ordering::Release);\n            true\n        }",
+        "loom_select_with_timeout_against_sender",
+    ),
+    (
+        "select against select", "claim-twice-select", "sched/park.rs",
+        "a wait is claimed by a load and a store",
+        "self.word.compare_exchange(open, open | u64::from(outcome), Ordering::AcqRel, Ordering::Relaxed).is_ok()",
+        "self.word.load(Ordering::Relaxed) == open && {\n            self.word.store(open | u64::from(outcome), Ordering::Release);\n            true\n        }",
+        "loom_two_wakers_claim_a_select_once",
+    ),
+    (
+        "select against select", "select-no-second-look", "select/mod.rs",
+        "a select does not look again under the locks before it waits",
+        "    if found != 0 {\n        let chosen = ready[draw(order, found)] as usize;", "    if false {\n        let chosen = ready[draw(order, found)] as usize;",
+        "loom_select_against_select_in_both_roles",
+    ),
+    (
+        "select against select", "select-leaves-waiters", "select/mod.rs",
+        "a select that ends leaves its other waiters in their queues",
+        "                if (*waiter).is_linked() {", "                if false {",
+        "loom_select_against_select_in_both_roles",
+    ),
+    (
+        "offers", "reserved-is-room", "chan/raw.rs",
+        "reserved places are taken for room",
+        "len + (self.reserved.get() as usize) < self.cap", "len < self.cap",
+        "loom_reserved_room_is_not_taken_by_another",
+    ),
+    (
+        "offers", "abandoned-is-done", "chan/raw/grant.rs",
+        "the receiver of an abandoned grant is told that it has a message",
+        "                parker.revise(ABANDONED);\n", "",
+        "loom_a_given_up_offer_keeps_no_receiver",
+    ),
 ]
 
 

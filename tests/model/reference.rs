@@ -349,8 +349,8 @@ impl Step {
             Sending::Message(id) => id,
             Sending::Offer => self.after.make(task),
             Sending::Quit => {
-                // The receiver that was to get the message begins again, behind all others.
-                if let Some(receiver) = receiver {
+                // Without a buffer it was a receiver that was chosen with it: that one begins again, behind all others.
+                if let Some(receiver) = receiver.filter(|_| self.after.channels[c].capacity == Some(0)) {
                     let waiting = self.after.unqueue(receiver);
                     self.after.queue(receiver, waiting);
                 }

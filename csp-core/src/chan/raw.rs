@@ -331,6 +331,7 @@ impl Core {
                     self.lock.unlock();
                 }
             }
+            waiter.use_frame();
             Ending::of(outcome)
         })
     }
@@ -607,7 +608,10 @@ impl<T> Chan<T> {
                     core.lock.unlock();
                     let message = sender.message().cast::<T>();
                     let parker = sender.parker();
-                    let _taken = Finally(|| parker.ready());
+                    let _taken = Finally(|| {
+                        sender.use_frame();
+                        parker.ready();
+                    });
                     return take(message);
                 }
             }

@@ -32,6 +32,9 @@ pub(crate) struct Waiter {
     sole: bool,
     /// Whether this is a sender that has no message yet: an offer.
     offers: bool,
+    /// Stands for what `message` points to, and the owner's frame, of which Loom knows nothing.
+    #[cfg(csp_loom)]
+    frame: loom::cell::UnsafeCell<()>,
 }
 
 impl Waiter {
@@ -47,7 +50,16 @@ impl Waiter {
             outcome: DONE + 2 * index.min(SHARED),
             sole,
             offers: false,
+            #[cfg(csp_loom)]
+            frame: loom::cell::UnsafeCell::new(()),
         }
+    }
+
+    /// In a model: uses the frame, as the owner does after its wait, and the claimer before it makes the owner ready.
+    #[inline(always)]
+    pub(crate) fn use_frame(&self) {
+        #[cfg(csp_loom)]
+        self.frame.with_mut(|_| ());
     }
 
     /// As [`new`](Self::new), for a sender that has no message yet; its claimer writes a grant to `grant`.
@@ -96,9 +108,16 @@ impl Claimed {
         self.waiter().parker
     }
 
+    /// See [`Waiter::use_frame`].
+    #[inline(always)]
+    pub(crate) fn use_frame(&self) {
+        self.waiter().use_frame();
+    }
+
     /// Lets the owner go on.
     #[inline]
     pub(crate) fn ready(self) {
+        self.use_frame();
         self.parker().ready();
     }
 }

@@ -164,7 +164,7 @@ fn loom_a_given_up_offer_keeps_no_receiver() {
 #[test]
 fn loom_a_given_up_offer_keeps_no_receiver_with_a_deadline() {
     for cap in [0, 1] {
-        model(NO_BOUND, move || {
+        model(Some(4), move || {
             let (tx, rx) = bounded(cap);
             let sender = thread::spawn(move || {
                 let mut a = offer(&tx);

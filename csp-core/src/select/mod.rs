@@ -415,6 +415,11 @@ fn block(
                 (*core).lock.unlock();
             }
         }
+        #[cfg(csp_loom)]
+        if matches!(arm.target, Target::Channel { .. }) {
+            // SAFETY: as above.
+            unsafe { (*waiters.add(index)).use_frame() };
+        }
     }
     if let Some(chosen) = chosen {
         let done = (outcome - DONE).is_multiple_of(2);
