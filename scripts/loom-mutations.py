@@ -110,7 +110,7 @@ MUTATIONS = [
         "a receive from a full buffer does not move on the message of the sender that waits",
         "                    if core.senders.is_empty() {\n                        core.set_len(len, len - 1);",
         "                    if true {\n                        core.set_len(len, len - 1);",
-        "loom_buffered",
+        "loom_room_in_the_buffer_goes_to_the_sender_that_waits",
     ),
     (
         "park against ready", "baton-weak", "primitive.rs",

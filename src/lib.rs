@@ -126,6 +126,8 @@
 //! - **Different from a thread:** priority-inheritance and robust mutexes, `pthread_exit` and `pthread_cancel`, `fork`
 //!   without `exec`, and code that registers rseq itself.
 //! - **No unwinding, no `goexit`:** under `panic = "abort"` both end the process.
+//! - **The dense mode** ([`runtime::Builder::dense`]) halves the memory of a parked goroutine, and takes a promise about
+//!   thread-locals. [`alloc::PerWorker`] keeps allocators from caching something for each goroutine.
 //! - **Elsewhere** than on x86-64 Linux with glibc each goroutine is an OS thread: the same semantics, slower. See
 //!   [`runtime::Backend`].
 

@@ -1,5 +1,6 @@
 //! The runtime, channels and select of the `csp` crate, which is the one to depend on: see there.
 
+pub mod alloc;
 mod chan;
 pub mod channel;
 mod context_switch;

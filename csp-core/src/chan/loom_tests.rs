@@ -84,6 +84,19 @@ fn loom_buffered() {
 }
 
 #[test]
+fn loom_room_in_the_buffer_goes_to_the_sender_that_waits() {
+    model(NO_BOUND, || {
+        let (tx, rx) = bounded(1);
+        assert!(tx.send(Message::new(1)).is_ok());
+        let sender = thread::spawn(move || (tx.send(Message::new(2)).is_ok(), tx));
+        assert_eq!(rx.recv().map(|m| m.number()), Ok(1));
+        // Nobody receives before it has sent.
+        assert!(sender.join().unwrap().0);
+        assert_eq!(rx.try_recv().map(|m| m.number()), Ok(2));
+    });
+}
+
+#[test]
 fn loom_unbounded() {
     model(Some(4), || {
         let (tx, rx) = unbounded();

@@ -48,6 +48,12 @@ pub(crate) fn has_fsgsbase(forced_off: bool) -> bool {
     has
 }
 
+/// Whether the thread pointer is written without a system call.
+#[inline(always)]
+pub(crate) fn thread_pointer_is_cheap() -> bool {
+    FSGSBASE.load(Ordering::Relaxed)
+}
+
 /// The thread pointer of the running stack.
 #[inline(always)]
 pub(crate) fn thread_pointer() -> usize {
