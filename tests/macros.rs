@@ -1050,6 +1050,19 @@ mod select {
     }
 
     #[test]
+    #[should_panic(expected = "names a constant")]
+    #[expect(non_upper_case_globals, reason = "that is the case")]
+    fn a_constant_with_a_lower_case_name_is_not_taken_for_a_match_in_silence() {
+        const most: i32 = 3;
+        let (tx, rx) = csp::bounded(1);
+        tx.send(5).unwrap();
+        csp::select! {
+            Ok(most) = <-rx => panic!("it is 5"),
+            else => panic!("the arm is not out"),
+        }
+    }
+
+    #[test]
     fn a_pattern_that_does_not_match_takes_the_arm_out() {
         let (tx, rx) = csp::bounded(1);
         tx.send(1).unwrap();

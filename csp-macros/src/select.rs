@@ -634,8 +634,8 @@ impl Arm {
             return MatchArm { pattern: quote!(()), body: body.to_token_stream() };
         };
         let Names { library, result, .. } = names;
-        let mismatch =
-            (!self.is_irrefutable()).then(|| quote!(#[allow(unreachable_patterns)] _ => #library::no_such_arm(),));
+        let mismatch = (!self.is_irrefutable())
+            .then(|| quote!(#[allow(unreachable_patterns)] _ => #library::constant_taken_for_binding(),));
         let body = quote! {
             match #result {
                 #pattern => #body,

@@ -99,6 +99,16 @@ pub fn poll<const N: usize>(order: Order, mut arms: [Arm<'_>; N]) -> usize {
     }
 }
 
+/// Where a pattern has matched without its bindings, and does not with them.
+#[cold]
+#[track_caller]
+pub fn constant_taken_for_binding() -> ! {
+    panic!(
+        "a lower-case name in a pattern of `select!` is taken for a binding, but names a constant or a unit struct here; write \
+         it as a path (`self::name`), or compare in the body"
+    )
+}
+
 /// Where no arm can have been left over.
 #[cold]
 pub fn no_such_arm() -> ! {
