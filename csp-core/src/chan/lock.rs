@@ -3,8 +3,9 @@
 //! Locking is one atomic read-modify-write, unlocking a plain store: half of what a lock costs that knows its sleepers.
 //! The price is that nobody can be woken by an unlock, so the one that finds it held polls: a few times at once, then
 //! giving its CPU away between two looks, then sleeping ever longer. The holder is a thread in the middle of a few
-//! instructions, or one that lost its CPU there; it never parks, allocates or runs foreign code while it holds the
-//! lock.
+//! instructions, or one that lost its CPU there; it runs no foreign code while it holds the lock. It allocates where a
+//! receiver of a large message meets an offer. A goroutine that parks leaves its lock to be released by the one that comes
+//! after it, which it has to pick before: see `sched::duties_are_next`.
 //!
 //! Loom cannot explore polling (each look is a branch, without end): there the lock is Loom's mutex, which orders the
 //! same things and no more.

@@ -1,7 +1,8 @@
 //! A processor's goroutines that have not started: last in, first out for their owner, first in, first out for thieves.
 //!
 //! Newest first keeps recursion depth-first, so that few goroutines are half-way at any time, and each needs a slot only
-//! from its start on. The deque of Chase and Lev with a fixed buffer.
+//! from its start on. The deque of Chase and Lev with a fixed buffer, and indices of 32 bits: see
+//! [`run_queue`](super::run_queue) on thieves that are stopped for 2^32 steps.
 //!
 //! `top <= bottom <= top + CAPACITY` and `top_seen <= top`, but for the moment in which `pop` has reserved the last one. Thieves move `top`; the
 //! owner moves `bottom`, and takes part in the race for the last element through `top`.

@@ -252,7 +252,8 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
             idle.timekeeper = None;
         }
     }
-    // Without an idle processor all others are at work, and poll the timers between two goroutines.
+    // Without an idle processor all others are at work, and look at the timers every 64 picks; sysmon does it too, every few
+    // milliseconds at the latest.
     if !woken && !take_back(worker) {
         worker.sleep();
     }
