@@ -1,7 +1,7 @@
 //! Small concurrent programs, each of which leans on one thing that the runtime does.
 //!
 //! ```text
-//! cargo bench --bench workloads -- [WORKLOAD]... [--procs P] [--n N] [--hog KIND] [--smoke] [--list]
+//! cargo bench --bench workloads -- [WORKLOAD]... [--procs P] [--n N] [--hog KIND] [--dense] [--smoke] [--list]
 //! ```
 //!
 //! One line for each workload goes to standard output. `benches/go/workloads` is the same in Go and prints the same line,
@@ -232,6 +232,7 @@ Usage: cargo bench --bench workloads -- [WORKLOAD]... [OPTION]...
   --procs P  run on P processors (GOMAXPROCS, else all)
   --n N      the size of the workload, for any other than its own
   --hog KIND what keeps a processor busy in mixed: computing, or blocking
+  --dense    goroutines share the thread-locals of their workers
   --smoke    small sizes, to see that all works
   --list     list the workloads
   --help     print this help
@@ -245,6 +246,7 @@ struct Options {
     procs: Option<usize>,
     n: Option<u64>,
     hog: Hog,
+    dense: bool,
     smoke: bool,
     list: bool,
     help: bool,
@@ -268,6 +270,7 @@ impl Options {
                         _ => return Err("--hog is computing or blocking".into()),
                     }
                 }
+                Long("dense") => options.dense = true,
                 Long("smoke") => options.smoke = true,
                 Long("list") => options.list = true,
                 Long("help") | Short('h') => options.help = true,
@@ -300,6 +303,7 @@ impl Options {
         if let Hog::Blocking = self.hog {
             args.push("--hog=blocking".to_string());
         }
+        args.extend(self.dense.then(|| "--dense".to_string()));
         args.extend(self.procs.map(|procs| format!("--procs={procs}")));
         args
     }
@@ -312,6 +316,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         let mut builder = Runtime::builder();
         if let Some(procs) = options.procs {
             builder = builder.max_procs(procs);
+        }
+        if options.dense {
+            // SAFETY: no workload uses a thread-local, but for what `println!` and the allocator do between two waits.
+            builder = unsafe { builder.dense() };
         }
         builder.start()?;
         return workload.measure(options);

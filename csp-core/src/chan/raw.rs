@@ -331,7 +331,7 @@ impl Core {
                     self.lock.unlock();
                 }
             }
-            waiter.use_frame();
+            waiter.end();
             Ending::of(outcome)
         })
     }

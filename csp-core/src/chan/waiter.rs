@@ -55,6 +55,14 @@ impl Waiter {
         }
     }
 
+    /// In a model: the owner's wait is over, and so is the waiter.
+    #[inline(always)]
+    pub(crate) fn end(&self) {
+        self.use_frame();
+        #[cfg(csp_loom)]
+        assert!(!self.is_linked(), "a waiter is left in its queue (W2)");
+    }
+
     /// In a model: uses the frame, as the owner does after its wait, and the claimer before it makes the owner ready.
     #[inline(always)]
     pub(crate) fn use_frame(&self) {

@@ -428,7 +428,7 @@ fn block(
         #[cfg(csp_loom)]
         if matches!(arm.target, Target::Channel { .. }) {
             // SAFETY: as above.
-            unsafe { (*waiters.add(index)).use_frame() };
+            unsafe { (*waiters.add(index)).end() };
         }
     }
     if let Some(chosen) = chosen {
