@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Runs the test suite in the dense mode: on the switch of our own, and on the `generator` crate.
 #
-#     scripts/dense.sh [CARGO TEST OPTIONS]      --release, for example
+#     scripts/dense.sh [--core] [CARGO TEST OPTIONS]      --release, for example
+#
+#   --core    only what the dense mode goes about differently: goroutines, stacks, memory, threads; and Go's programs and the
+#             dynamic select for the rest
 #
 # Left out, since the dense mode is just what they are not about:
 #   identity, thread_locals   every goroutine has thread-locals of its own
@@ -9,11 +12,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+core="alloc blocking channel deadlock golang goroutines lock_os_thread main_goroutine memory scope select_dynamic stack stress wait_group"
+if [ "${1:-}" = --core ]; then
+    shift
+else
+    core=
+fi
 tests=()
 for file in tests/*.rs; do
-    case $(basename "$file" .rs) in
+    name=$(basename "$file" .rs)
+    case $name in
         identity | thread_locals | channel_memory) ;;
-        *) tests+=(--test "$(basename "$file" .rs)") ;;
+        *) [ -n "$core" ] && ! [[ " $core " = *" $name "* ]] || tests+=(--test "$name") ;;
     esac
 done
 cargo build --quiet --example md5all "$@"
