@@ -3,8 +3,7 @@
 #
 #     scripts/dense.sh [--core] [CARGO TEST OPTIONS]      --release, for example
 #
-#   --core    only what the dense mode goes about differently: goroutines, stacks, memory, threads; and Go's programs and the
-#             dynamic select for the rest
+#   --core    only a few files of tests: those about stacks and goroutines, and one for each of the other things
 #
 # Left out, since the dense mode is just what they are not about:
 #   identity, thread_locals   every goroutine has thread-locals of its own
@@ -12,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-core="alloc blocking channel deadlock golang goroutines lock_os_thread main_goroutine memory scope select_dynamic stack stress wait_group"
+core="alloc channel goroutines select_dynamic stack wait_group"
 if [ "${1:-}" = --core ]; then
     shift
 else

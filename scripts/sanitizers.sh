@@ -62,6 +62,11 @@ skipped_thread=(
     "thread_locals/ten_thousand: has more threads and fibers than the 8,128 that ThreadSanitizer knows"
 )
 
+# In CI, which has little time, and where the same code runs in the other tests.
+if [[ -n ${SHORT:-} ]]; then
+    skipped_always+=("crossbeam: the longest of all; scripts/sanitizers.sh without SHORT=1 runs it")
+fi
+
 # --- The work
 
 # build SANITIZER [CARGO ARGUMENT]...: builds tests, and lists their executables.
