@@ -1,7 +1,7 @@
 //! A global allocator that keeps goroutines from having caches of their own.
 //!
 //! Most allocators keep a cache for each thread. A goroutine is a thread as far as they can tell, so each one that waits
-//! with something in its cache holds that memory: 24 KiB with jemalloc, 80 KiB with mimalloc, a little with glibc.
+//! with something in its cache holds that memory: tens of kilobytes with some.
 //! [`PerWorker`] lets the allocator see the OS thread that the goroutine runs on instead.
 //!
 //! ```

@@ -113,7 +113,7 @@ impl Builder {
     }
 
     /// Lets goroutines share the thread-locals of whatever worker runs them: the dense mode. A parked goroutine then takes
-    /// one page of memory instead of two, and its stack is made in a tenth of the time. Nothing else changes.
+    /// one page of memory instead of two, and its stack is made without making a thread. Nothing else changes.
     ///
     /// It is for programs that park hundreds of thousands of goroutines, and can keep the promise below. Where there is no
     /// switch of our own it runs on the `generator` crate; `CSP_BACKEND=generator` forces that, and `CSP_BACKEND=native`

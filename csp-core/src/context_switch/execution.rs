@@ -49,10 +49,9 @@ pub(crate) fn stackful() -> bool {
     BACKEND.load(Ordering::Relaxed) != Backend::Threads as u8
 }
 
-/// Goroutines use the thread-locals of the worker that runs them: the dense mode.
-#[inline(always)]
-pub(crate) fn shares_thread_locals() -> bool {
-    cfg!(not(csp_loom)) && BACKEND.load(Ordering::Relaxed) >= Backend::Dense as u8
+/// Goroutines run on stacks that this crate has mapped.
+pub(crate) fn own_stacks() -> bool {
+    matches!(backend(), Backend::Native | Backend::Dense)
 }
 
 #[derive(Debug)]

@@ -23,7 +23,7 @@ pub(crate) use occupant::{occupant, set_occupant};
 
 mod execution;
 pub(crate) mod generated;
-pub(crate) use execution::{Execution, backend, native, set_backend, shares_thread_locals, stackful};
+pub(crate) use execution::{Execution, backend, native, own_stacks, set_backend, stackful};
 
 /// A step that the one who resumes runs for the one who left, once the latter's stack is no longer in use (S4).
 #[derive(Clone, Copy, Debug)]

@@ -8,15 +8,12 @@ thread_local! {
 }
 
 /// What was last given to [`set_occupant`] with these thread-locals, or null.
-#[inline]
+///
+/// Not inlined: the compiler may keep the address of a thread-local across a call, and where they are shared that may be a
+/// switch.
+#[inline(never)]
 pub(crate) fn occupant() -> *const () {
-    // The compiler may keep the address of a thread-local across a call, and where they are shared that may be a switch.
-    #[inline(never)]
-    fn out_of_line() -> *const () {
-        OCCUPANT.get()
-    }
-
-    if super::shares_thread_locals() { out_of_line() } else { OCCUPANT.get() }
+    OCCUPANT.get()
 }
 
 /// Says whose stack the calling thread is on.

@@ -166,6 +166,18 @@ unsafe extern "C" fn begin() {
     )
 }
 
+/// Suspends the running stack into the context at `r8`, to go on at the label 2.
+macro_rules! suspend {
+    () => {
+        "push rbp
+         push rbx
+         lea rax, [rip + 2f]
+         push rax
+         stmxcsr [r8 + 16]
+         mov [r8], rsp"
+    };
+}
+
 /// The one sequence that leaves a stack for another, in three forms: they differ in how the thread pointer is written, which
 /// is done on the new stack before anything is taken from it.
 macro_rules! switch {
@@ -173,12 +185,7 @@ macro_rules! switch {
         let Commit { run, mut arg } = $commit;
         let mut run = run as usize;
         asm!(
-            "push rbp",
-            "push rbx",
-            "lea rax, [rip + 2f]",
-            "push rax",
-            "stmxcsr [r8 + 16]",
-            "mov [r8], rsp",
+            suspend!(),
             "mov rsp, [r9]",
             $($set_thread_pointer,)*
             "mov eax, [r8 + 16]",
@@ -276,12 +283,7 @@ pub(crate) unsafe fn leave_kernel_thread(context: *mut Context, left: *const u32
     // registers alone. FUTEX_WAIT is system call 202, private operation 128; exit is 60.
     unsafe {
         asm!(
-            "push rbp",
-            "push rbx",
-            "lea rax, [rip + 2f]",
-            "push rax",
-            "stmxcsr [r8 + 16]",
-            "mov [r8], rsp",
+            suspend!(),
             "mov r12, r10",
             "lock inc dword ptr [r9]",
             "3:",

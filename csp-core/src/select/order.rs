@@ -13,22 +13,11 @@ pub enum Order {
 ///
 /// wyrand: an addition, a multiplication and a handful of moves. The bias of the final multiplication is `bound /
 /// 2^32`.
-#[cfg(not(csp_loom))]
-#[inline]
-pub(super) fn random_below(bound: u32) -> u32 {
-    // Where thread-locals are shared, their addresses are not to be kept across a wait.
-    if crate::context_switch::shares_thread_locals() { next_out_of_line(bound) } else { next_below(bound) }
-}
-
+///
+/// Not inlined: where thread-locals are shared, the compiler is not to keep their addresses across a wait.
 #[cfg(not(csp_loom))]
 #[inline(never)]
-fn next_out_of_line(bound: u32) -> u32 {
-    next_below(bound)
-}
-
-#[cfg(not(csp_loom))]
-#[inline(always)]
-fn next_below(bound: u32) -> u32 {
+pub(super) fn random_below(bound: u32) -> u32 {
     use std::cell::Cell;
 
     thread_local! {

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 
 use super::Slot;
 use crate::context_switch;
-use crate::runtime::Backend;
 use crate::stack::{self, MIN_STRIDE, Region, Stride};
 
 /// One class for each power of two from [`MIN_STRIDE`] to [`stack::MAX_STRIDE`].
@@ -88,7 +87,7 @@ pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
 
 fn make_batch(maker: &mut Option<Maker>, class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
     #[cfg(csp_native)]
-    if matches!(context_switch::backend(), Backend::Native | Backend::Dense) {
+    if context_switch::own_stacks() {
         let maker = maker.get_or_insert_with(|| Maker {
             regions: (0..CLASSES as u8).map(|c| Region::new(stride_of_class(c))).collect(),
             spare: vec![Vec::new(); CLASSES],
@@ -207,7 +206,7 @@ const KEPT: usize = 2 * stack::PAGE;
 /// Gives back the stack memory of half of the slots that nobody needed since the last call. Called about once a second.
 /// Says whether free slots are left that may have some to give back.
 pub(crate) fn trim() -> bool {
-    if !matches!(context_switch::backend(), Backend::Native | Backend::Dense) {
+    if !context_switch::own_stacks() {
         return false;
     }
     static TRIMMING: AtomicBool = AtomicBool::new(false);
