@@ -68,8 +68,8 @@ fn a_goroutine_allocates_as_its_worker() {
         });
         let (own, all) = seen_here.join().unwrap();
         assert!(all >= 200, "{all}");
-        // With thread-locals of its own a goroutine sees nothing of it.
-        assert!(own == 0 || !support::native(), "{own} of {all}");
+        // With thread-locals of its own a goroutine sees nothing of it. (ThreadSanitizer could not bear it.)
+        assert!(own == 0 || !support::native() || cfg!(csp_tsan), "{own} of {all}");
     })
     .expect_success();
 }

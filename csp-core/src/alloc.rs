@@ -23,7 +23,8 @@ use std::alloc::{GlobalAlloc, Layout};
 /// It works as `#[global_allocator]` over any allocator that is one itself: `System`, jemalloc, mimalloc. An allocation may
 /// be freed in another goroutine or thread than it was made in, as with `A` alone.
 ///
-/// Outside goroutines, in the dense mode, and where goroutines are OS threads, it calls `A` and does nothing else. Where
+/// Outside goroutines, in the dense mode, where goroutines are OS threads, and under ThreadSanitizer it calls `A` and does
+/// nothing else. Where
 /// the thread pointer can be changed by a system call alone (no FSGSBASE) it does nothing else either, since that costs
 /// more than it is worth. `scripts/allocators.sh` measures what it saves and what it costs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +44,8 @@ impl<A> PerWorker<A> {
 /// `f` does not unwind, wait, or use this crate.
 #[inline(always)]
 unsafe fn on_worker<R, F: FnOnce() -> R>(f: F) -> R {
-    #[cfg(csp_native)]
+    // ThreadSanitizer keeps who runs in thread-locals as well, and is told of switches alone.
+    #[cfg(all(csp_native, not(csp_tsan)))]
     if let Some(thread_pointer) = foreign::thread_pointer() {
         // SAFETY: the caller's promise. The thread pointer is that of the kernel thread that runs us.
         return unsafe { foreign::call(thread_pointer, f) };
@@ -51,7 +53,7 @@ unsafe fn on_worker<R, F: FnOnce() -> R>(f: F) -> R {
     f()
 }
 
-#[cfg(csp_native)]
+#[cfg(all(csp_native, not(csp_tsan)))]
 mod foreign {
     use std::mem::MaybeUninit;
 

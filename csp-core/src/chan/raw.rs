@@ -271,15 +271,26 @@ impl Core {
     ///
     /// The caller holds the lock, as it does afterwards.
     #[cfg(not(csp_loom))]
+    #[inline(always)]
     unsafe fn linger(&self, side: Side) -> bool {
         let lingers = self.cap != 0 && !Parker::is_goroutine();
         if lingers {
             // SAFETY: the caller's promise.
-            unsafe { self.lock.unlock() };
-            crate::primitive::linger(|| !self.would_block(side));
-            self.lock.lock();
+            unsafe { self.linger_as_thread(side) };
         }
         lingers
+    }
+
+    /// # Safety
+    ///
+    /// As [`linger`](Self::linger).
+    #[cfg(not(csp_loom))]
+    #[inline(never)]
+    unsafe fn linger_as_thread(&self, side: Side) {
+        // SAFETY: the caller's promise.
+        unsafe { self.lock.unlock() };
+        crate::primitive::linger(|| !self.would_block(side));
+        self.lock.lock();
     }
 
     #[cfg(csp_loom)]
@@ -294,6 +305,7 @@ impl Core {
     ///
     /// The caller holds the lock, which this releases; its operation has to wait. `message` is where a message of the
     /// channel's type goes to, or where there is one that the caller gives away; it is not touched until this returns.
+    #[inline(always)]
     unsafe fn wait(
         &self,
         side: Side,
@@ -305,35 +317,35 @@ impl Core {
             Side::Send => WaitReason::Send,
             Side::Receive => WaitReason::Receive,
         };
-        Parker::with_current(|parker| {
-            let ticket = parker.begin();
-            let waiter = Waiter::new(parker, ticket, message, 0, deadline.is_none());
-            let queue = self.queue(side);
-            let wait = Wait { reason, location, deadline };
-            // SAFETY: the lock is held. The waiter stays here until it is unlinked: by its claimer, or, where the
-            // deadline has ended the wait, below (W2, W5).
-            unsafe { queue.push(&waiter) };
-            let outcome = if self.watched.get() {
-                // SAFETY: as below.
-                unsafe { self.park_watched(side, parker, ticket, wait) }
-            } else {
-                // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a
-                // channel that the caller borrows: a plain store, which is the last of it.
-                unsafe { park(parker, ticket, wait, unlock, (&raw const self.lock).cast_mut().cast()) }
-            };
-            if outcome == TIMED_OUT {
-                self.lock.lock();
-                // SAFETY: the lock is held.
-                unsafe {
-                    if waiter.is_linked() {
-                        queue.unlink(&waiter);
-                    }
-                    self.lock.unlock();
+        let current = Parker::current();
+        let parker = current.parker;
+        let ticket = parker.begin();
+        let waiter = Waiter::new(parker, ticket, message, 0, deadline.is_none());
+        let queue = self.queue(side);
+        let wait = Wait { reason, location, deadline };
+        // SAFETY: the lock is held. The waiter stays here until it is unlinked: by its claimer, or, where the deadline has
+        // ended the wait, below (W2, W5).
+        unsafe { queue.push(&waiter) };
+        let outcome = if self.watched.get() {
+            // SAFETY: as below.
+            unsafe { self.park_watched(side, parker, ticket, wait) }
+        } else {
+            // SAFETY: the parker is ours and the ticket its newest. The commit's one access is to the lock, in a channel
+            // that the caller borrows: a plain store, which is the last of it.
+            unsafe { park(parker, ticket, wait, unlock, (&raw const self.lock).cast_mut().cast()) }
+        };
+        if outcome == TIMED_OUT {
+            self.lock.lock();
+            // SAFETY: the lock is held.
+            unsafe {
+                if waiter.is_linked() {
+                    queue.unlink(&waiter);
                 }
+                self.lock.unlock();
             }
-            waiter.end();
-            Ending::of(outcome)
-        })
+        }
+        waiter.end();
+        Ending::of(outcome)
     }
 }
 
@@ -850,7 +862,7 @@ impl<T> Chan<T> {
     ///
     /// The caller holds the lock, which this releases; `begin_recv` has just called `blocked`. `into` is a place for a
     /// message.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) unsafe fn wait_recv_into(
         &self,
         into: *mut T,

@@ -39,7 +39,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// The `index`-th waiter of a wait. It has a message, or a place for one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(parker: &'static Parker, ticket: Ticket, message: *mut (), index: u32, sole: bool) -> Self {
         Self {
             next: Cell::new(ptr::null_mut()),
@@ -55,6 +55,14 @@ impl Waiter {
         }
     }
 
+    /// Where it `offers`, it is a sender that has no message yet; its claimer writes a grant to what is passed for the
+    /// message.
+    #[inline(always)]
+    pub(crate) fn offering(mut self, offers: bool) -> Self {
+        self.offers = offers;
+        self
+    }
+
     /// In a model: the owner's wait is over, and so is the waiter.
     #[inline(always)]
     pub(crate) fn end(&self) {
@@ -68,12 +76,6 @@ impl Waiter {
     pub(crate) fn use_frame(&self) {
         #[cfg(csp_loom)]
         self.frame.with_mut(|_| ());
-    }
-
-    /// As [`new`](Self::new), for a sender that has no message yet; its claimer writes a grant to `grant`.
-    #[inline]
-    pub(crate) fn offer(parker: &'static Parker, ticket: Ticket, grant: *mut (), index: u32, sole: bool) -> Self {
-        Self { offers: true, ..Self::new(parker, ticket, grant, index, sole) }
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Idle processors and sleeping workers.
 
 use std::sync::Once;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -37,6 +37,9 @@ pub(crate) static SLEEPERS: Sleepers<&'static Worker, &'static Processor> = Slee
 pub(crate) static SLEEPERS: std::sync::LazyLock<Sleepers<&'static Worker, &'static Processor>> =
     std::sync::LazyLock::new(Sleepers::new);
 
+/// See [`spare_processors`].
+static SPARE: AtomicUsize = AtomicUsize::new(0);
+
 pub(crate) fn set_max_threads(max: usize) {
     IDLE.lock().max_threads = max;
 }
@@ -56,7 +59,7 @@ pub(crate) fn any_processor() -> bool {
 /// from them. If those at work are blocked instead, sysmon wakes one.
 #[inline(always)]
 pub(crate) fn spare_processors() -> usize {
-    PROCS.load(Ordering::Relaxed).saturating_sub(super::available_parallelism())
+    SPARE.load(Ordering::Relaxed)
 }
 
 /// Whether a worker could be woken to some purpose.
@@ -98,6 +101,7 @@ pub(crate) fn put_processor(processor: &'static Processor) {
 
 /// The number of processors has changed from `old` to `new`; below `made` they existed before.
 pub(crate) fn change(old: usize, new: usize, made: usize) {
+    SPARE.store(new.saturating_sub(super::available_parallelism()), Ordering::Relaxed);
     SLEEPERS.change(|idle| {
         idle.retain(|processor| !retire(processor));
         for processor in processors().filter(|p| (old..new).contains(&p.index)) {

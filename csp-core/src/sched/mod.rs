@@ -154,12 +154,18 @@ pub(crate) fn spawn(task: TaskRef) {
             // The deque is full: some of what is in it runs before more is started, and the last to wait goes on first,
             // so that a tree of goroutines stays depth-first.
             drop(entered);
-            // SAFETY: the commit queues us after we have left.
-            unsafe { leave(slot, Commit { run: wait_to_spawn, arg: std::ptr::from_ref(slot).cast_mut().cast() }) };
+            wait_for_room(slot);
         }
     }
     BALANCE.fetch_add(1, Ordering::Relaxed);
     inject(runnable);
+}
+
+/// Waits until some of what is started has run.
+#[cold]
+fn wait_for_room(slot: &'static Slot) {
+    // SAFETY: the commit queues us after we have left.
+    unsafe { leave(slot, Commit { run: wait_to_spawn, arg: std::ptr::from_ref(slot).cast_mut().cast() }) };
 }
 
 /// How many goroutines there are that have not ended.
@@ -260,6 +266,7 @@ unsafe fn free_slot(slot: *mut ()) {
 /// # Safety
 ///
 /// `slot` is the caller's. `commit`, or what it publishes, sees to it that the goroutine is made ready exactly once.
+#[inline(always)]
 pub(crate) unsafe fn leave(slot: &'static Slot, commit: Commit) {
     let worker = slot.worker();
     let processor = worker.enter().stay();
@@ -273,7 +280,7 @@ pub(crate) unsafe fn leave(slot: &'static Slot, commit: Commit) {
 }
 
 /// Where a goroutine that leaves its stack goes: to the next goroutine, else to the worker's own stack.
-#[inline]
+#[inline(always)]
 fn next_execution(worker: &'static Worker, processor: Option<&'static Processor>) -> &'static Execution {
     let Some(processor) = processor else { return &worker.execution };
     if worker.reserved || worker.locked_slot().is_some() || duties_are_next(processor) {
@@ -407,7 +414,7 @@ unsafe fn requeue_globally(slot: *mut ()) {
 }
 
 /// Lets other goroutines run; the caller goes on after those that are ready now.
-#[inline]
+#[inline(never)]
 pub(crate) fn yield_now() {
     match Slot::current() {
         // SAFETY: the commit makes us ready, once.
@@ -526,7 +533,7 @@ pub(crate) fn next_deadline() -> Option<Instant> {
 // --- Picking -------------------------------------------------------------------------------------------------------
 
 /// The next goroutine of the processor's own, if there is one. Begins a time slice.
-#[inline]
+#[inline(always)]
 fn pick(worker: &'static Worker, processor: &'static Processor) -> Option<Runnable> {
     worker.clear_preemption();
     let tick = processor.advance();

@@ -119,6 +119,7 @@ impl Processor {
         self.retired.store(retired, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn tick(&self) -> u32 {
         self.tick.load(Ordering::Relaxed)
     }

@@ -235,6 +235,7 @@ impl Worker {
         self.loot.set(None);
     }
 
+    #[inline]
     pub(crate) fn locked_slot(&self) -> Option<&'static Slot> {
         // SAFETY: null or a slot; slots are never freed.
         unsafe { self.locked.load(Ordering::Relaxed).as_ref() }

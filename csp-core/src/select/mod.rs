@@ -311,8 +311,8 @@ fn shuffle(order: &mut [u32]) {
 }
 
 /// Steps 2 to 7. `None`: look again; the deadline has ended the wait, or an arm was ready that turned out not to be, or
-/// has become so for one who only looks.
-#[inline(never)]
+/// has become so for one who only looks. Inlined: see [`park`].
+#[inline(always)]
 fn block(
     aim: Aim,
     order: Order,
@@ -366,20 +366,21 @@ fn block(
     if shuffled {
         shuffle(&mut ready[..arms.len()]);
     }
-    let outcome = Parker::with_current(|parker| {
+    let outcome = {
+        let current = Parker::current();
+        let parker = current.parker;
         let ticket = parker.begin();
         let mut woken = Woken::new();
         for position in 0..arms.len() {
             let index = if shuffled { ready[position] as usize } else { position };
             let arm = &arms[index];
             if let Target::Channel { core, side, offers, .. } = arm.target {
-                let new = if offers { Waiter::offer } else { Waiter::new };
                 // SAFETY: there is room for a waiter for each arm. The lock is held. The waiter stays in that room, in
                 // the caller's frame or its heap, until it is unlinked: by whoever claims or discards it, or below (W2,
                 // W5). An arm that only looks is not ready, as was just seen.
                 unsafe {
                     let waiter = waiters.add(index);
-                    waiter.write(new(parker, ticket, arm.message, index as u32, sole));
+                    waiter.write(Waiter::new(parker, ticket, arm.message, index as u32, sole).offering(offers));
                     match aim {
                         Aim::Operation => {
                             (*core).queue(side).push(waiter);
@@ -395,7 +396,7 @@ fn block(
         // SAFETY: the parker is ours and the ticket its newest. The commit may run anywhere, and reads the frame only
         // while that must still be there (L1 to L3).
         unsafe { park(parker, ticket, wait, unlock_all, (&raw const held).cast_mut().cast()) }
-    });
+    };
 
     let claimed = match outcome {
         TIMED_OUT | ABANDONED => None,
@@ -457,15 +458,26 @@ fn fall_out_of_step() {}
 /// How many arms have a channel, and the channels in the order of their addresses, each once.
 fn channels<'l>(arms: &[Arm<'_>], locks: &'l mut [*const Core]) -> (usize, &'l [*const Core]) {
     let mut count = 0;
+    let mut sorted = true;
     for arm in arms {
         if let Target::Channel { core, .. } = arm.target {
+            // SAFETY: the arms' operations keep the channels.
+            sorted &= count == 0 || unsafe { (*locks[count - 1]).rank() < (*core).rank() };
             locks[count] = core;
             count += 1;
         }
     }
     let locks = &mut locks[..count];
-    // SAFETY: the arms' operations keep the channels.
-    locks.sort_unstable_by_key(|&core| unsafe { (*core).rank() });
+    if sorted {
+        return (count, locks);
+    }
+    // SAFETY: as above.
+    let rank = |core: *const Core| unsafe { (*core).rank() };
+    if count == 2 {
+        locks.swap(0, 1);
+    } else {
+        locks.sort_unstable_by_key(|&core| rank(core));
+    }
     let mut len = 0;
     for index in 0..count {
         if len == 0 || locks[index] != locks[len - 1] {
