@@ -232,6 +232,46 @@ mod nobody_waits_for_a_goroutine_that {
     }
 }
 
+/// Goroutines that do nothing but talk are left together on one processor, until one of them computes.
+#[test]
+fn nobody_waits_among_goroutines_that_talk_all_the_time() {
+    in_child(&[], || {
+        csp::runtime::set_max_procs(2);
+        let (tx, rx) = csp::bounded(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let longest = Arc::new(Longest::default());
+        let others = (0..16).map(|i| {
+            let (tx, rx, stop, longest) = (tx.clone(), rx.clone(), stop.clone(), longest.clone());
+            csp::spawn(move || {
+                // The channel is closed in the end.
+                longest.watch(&stop, || if i % 2 == 0 { _ = tx.send(()) } else { _ = rx.recv() });
+            })
+        });
+        let others = others.collect::<Vec<_>>();
+        let before = owed();
+        for _ in 0..3 {
+            thread::sleep(WATCHED / 2);
+            let hog = csp::spawn(|| {
+                let start = Instant::now();
+                while start.elapsed() < WATCHED / 4 {
+                    std::hint::spin_loop();
+                }
+            });
+            hog.join().unwrap();
+        }
+        let (longest, owed) = (longest.get(), owed().saturating_sub(before));
+        stop.store(true, Ordering::Relaxed);
+        tx.close();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        println!("the longest wait was {longest:?}; the machine owed {owed:?}");
+        assert!(
+            longest <= BOUND + owed,
+            "a goroutine waited for {longest:?}, of which the machine owed {owed:?} at most"
+        );
+    })
+    .expect_success();
+}
+
 /// Those that have not started wait as well.
 #[test]
 fn goroutines_start_while_others_are_always_ready() {

@@ -55,8 +55,8 @@ pub(crate) fn any_processor() -> bool {
     SLEEPERS.idle() != 0
 }
 
-/// How many idle processors are of no use, because as many are at work as there are CPUs: another one would take its time
-/// from them. If those at work are blocked instead, sysmon wakes one.
+/// How many idle processors are of no use, because as many are at work as there are CPUs, and another one would take its
+/// time from them; or because they are packed. If those at work are blocked instead, sysmon wakes one.
 #[inline(always)]
 pub(crate) fn spare_processors() -> usize {
     SPARE.load(Ordering::Relaxed)
@@ -101,7 +101,7 @@ pub(crate) fn put_processor(processor: &'static Processor) {
 
 /// The number of processors has changed from `old` to `new`; below `made` they existed before.
 pub(crate) fn change(old: usize, new: usize, made: usize) {
-    SPARE.store(new.saturating_sub(super::available_parallelism()), Ordering::Relaxed);
+    pack(None);
     SLEEPERS.change(|idle| {
         idle.retain(|processor| !retire(processor));
         for processor in processors().filter(|p| (old..new).contains(&p.index)) {
@@ -112,6 +112,15 @@ pub(crate) fn change(old: usize, new: usize, made: usize) {
             }
         }
     });
+}
+
+/// Lets no more than `limit` processors be at work, if there is a limit; sysmon sees to those that are.
+pub(crate) fn pack(limit: Option<usize>) {
+    // So that the one who comes later also reads the newer number of processors.
+    static CHANGE: Mutex<()> = Mutex::new(());
+    let _change = CHANGE.lock();
+    let at_work = limit.unwrap_or(usize::MAX).min(super::available_parallelism());
+    SPARE.store(PROCS.load(Ordering::SeqCst).saturating_sub(at_work), Ordering::SeqCst);
 }
 
 /// Gives a processor to a sleeping worker, or a new one. If there can be none, the processor becomes idle (`false`).
@@ -223,7 +232,8 @@ pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
     // Once it is listed, it is for the one who wakes it to say whether it searches.
     let searched = worker.searching.replace(false);
     SLEEPERS.lie_down(worker, processor, searched, retire);
-    if any_work() && take_back(worker) {
+    // Of those who lie down one after the other, the last one finds too few at work and looks after what there is.
+    if worth_waking() && any_work() && take_back(worker) {
         start_searching(worker);
         return;
     }

@@ -31,6 +31,7 @@ pub(crate) mod goroutine;
 pub(crate) mod hold;
 pub(crate) mod idle;
 pub(crate) mod os_thread;
+pub(crate) mod packing;
 pub(crate) mod park;
 pub(crate) mod processor;
 pub(crate) mod record;
@@ -561,7 +562,7 @@ fn pick(worker: &'static Worker, processor: &'static Processor) -> Option<Runnab
 fn duties_are_next(processor: &'static Processor) -> bool {
     #[cold]
     fn are_there(processor: &'static Processor, tick: u32) -> bool {
-        processor.index >= PROCS.load(Ordering::Relaxed)
+        processor.is_too_many()
             || tick.is_multiple_of(GLOBAL_TICKS)
                 && (GLOBAL_LEN.load(Ordering::Relaxed) != 0
                     || processor.timers.next() != timer::NEVER
@@ -575,8 +576,8 @@ fn duties_are_next(processor: &'static Processor) -> bool {
 /// [`duties_are_next`].
 #[cold]
 fn pick_for_fairness(processor: &'static Processor, tick: u32) -> Option<Runnable> {
-    if processor.index >= PROCS.load(Ordering::Relaxed) {
-        // To be retired: all is passed on.
+    if processor.is_too_many() {
+        // To be given up: all is passed on.
         give_away_queues(processor);
         return None;
     }
@@ -747,7 +748,13 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         }
         return None;
     };
-    if processor.index >= PROCS.load(Ordering::Relaxed) {
+    if processor.is_too_many() && processor.index < PROCS.load(Ordering::Relaxed) {
+        processor.set_surplus(false);
+        give_away_queues(processor);
+        idle::sleep(worker, processor);
+        return None;
+    }
+    if processor.is_too_many() {
         give_away_queues(processor);
         worker.set_processor(None);
         idle::put_processor(processor);

@@ -28,6 +28,8 @@ pub(crate) struct Processor {
     retired: AtomicBool,
     /// How many times a goroutine was picked. Written by the owner; sysmon sees by it that a goroutine does not come back.
     tick: AtomicU32,
+    /// It is to be given up: enough others are at work. Set by sysmon, cleared by the owner.
+    surplus: AtomicBool,
     /// The goroutine to run next, the one made ready last: it shares the present one's cache. 0 for none. Written by the
     /// owner, and by a thief that has frozen the owner.
     next: AtomicUsize,
@@ -79,6 +81,7 @@ impl Processor {
             worker: AtomicPtr::new(std::ptr::null_mut()),
             retired: AtomicBool::new(false),
             tick: AtomicU32::new(0),
+            surplus: AtomicBool::new(false),
             next: AtomicUsize::new(0),
             next_credit: Cell::new(0),
             next_refill: Cell::new(0),
@@ -130,6 +133,17 @@ impl Processor {
         let tick = self.tick.load(Ordering::Relaxed).wrapping_add(1);
         self.tick.store(tick, Ordering::Relaxed);
         tick
+    }
+
+    /// See `sched::packing`.
+    pub(crate) fn set_surplus(&self, surplus: bool) {
+        self.surplus.store(surplus, Ordering::Relaxed);
+    }
+
+    /// Whether there are too many processors for this one to be held any longer, or enough others at work.
+    #[inline]
+    pub(crate) fn is_too_many(&self) -> bool {
+        self.index >= super::PROCS.load(Ordering::Relaxed) || self.surplus.load(Ordering::Relaxed)
     }
 
     /// Puts a goroutine in the *next* place and returns the one that was there. Owner.

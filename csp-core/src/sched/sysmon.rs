@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::packing::Packing;
 use super::processor::Processor;
 use super::worker::Worker;
 use super::{
@@ -87,6 +88,9 @@ fn run() {
     let mut trimmed = Instant::now();
     let mut untrimmed = true;
     let mut deadlock = deadlock::Watch::new();
+    let mut packing = Packing::new();
+    let mut picks = Vec::new();
+    let mut last = Instant::now();
     loop {
         let now = Instant::now();
         COARSE_NOW.store(timer::since_start(now), Ordering::Relaxed);
@@ -104,7 +108,9 @@ fn run() {
         } else if idle::starved() == 0 {
             starved_rounds = 0;
         }
-        look(&mut seen, now);
+        let packed = pack(&mut packing, &mut picks, &seen, now.duration_since(last));
+        last = now;
+        look(&mut seen, now, packed);
         if now.duration_since(trimmed) >= TRIM_PERIOD {
             untrimmed = pool::trim();
             trimmed = now;
@@ -159,8 +165,30 @@ fn sleep(at_most: Option<Duration>) {
     ASLEEP.store(false, Ordering::SeqCst);
 }
 
+/// Sees to it that no more processors are at work than are of use. Says whether there is a limit.
+fn pack(packing: &mut Packing, picks: &mut Vec<u32>, seen: &[Seen], elapsed: Duration) -> bool {
+    let at_work = processors().zip(seen).filter(|(processor, _)| processor.worker().is_some());
+    picks.clear();
+    picks.extend(at_work.map(|(processor, seen)| processor.tick().wrapping_sub(seen.tick)));
+    let before = packing.limit();
+    packing.look(picks, elapsed);
+    let limit = packing.limit();
+    if limit != before {
+        idle::pack(limit);
+    }
+    if limit.or(before).is_some() {
+        let mut left = limit.unwrap_or(usize::MAX);
+        for processor in processors() {
+            let works = processor.worker().is_some();
+            processor.set_surplus(works && left == 0);
+            left = left.saturating_sub(usize::from(works));
+        }
+    }
+    limit.is_some()
+}
+
 /// One look at every processor.
-fn look(seen: &mut Vec<Seen>, now: Instant) {
+fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
     for (index, processor) in processors().enumerate() {
         if index == seen.len() {
             seen.push(Seen { tick: 0, since: now, asked: false, next: false, oldest: (0, now) });
@@ -200,7 +228,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
         }
     }
     // Work for which no thread could be made, or for which nobody was woken because enough were at work.
-    if idle::any_processor() && any_work() {
+    if (idle::worth_waking() || !packed && idle::any_processor()) && any_work() {
         wake_searcher();
     }
 }
