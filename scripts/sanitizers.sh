@@ -2,9 +2,7 @@
 # Runs the tests under AddressSanitizer and ThreadSanitizer, and checks that ThreadSanitizer finds a race that is there
 # on purpose (tests/race.rs) and names both goroutines.
 #
-#     scripts/sanitizers.sh [build | address | thread | race]...      the last three unless some are named
-#
-# `build` builds what `address` runs, and runs nothing.
+#     scripts/sanitizers.sh [address | thread | race]...      all three unless some are named
 #
 # Needs a nightly toolchain, and is skipped where there is none. `thread` builds std too, which needs the component
 # rust-src, and is skipped without it (or with PREBUILT_STD=1): what the locks, channels and thread handles of a std
@@ -152,11 +150,10 @@ failed=0
 for part in "${@:-address thread race}"; do
     for part in $part; do
         case $part in
-            build) (build address --package gocsp --package csp-core --lib --tests) >/dev/null || failed=1 ;;
             address) echo "==> AddressSanitizer, $(rustc +nightly --version)" && { (suite address) || failed=1; } ;;
             thread) echo "==> ThreadSanitizer, std instrumented: $std_built" && { (suite thread) || failed=1; } ;;
             race) echo "==> ThreadSanitizer, a race that is there on purpose" && { (race) || failed=1; } ;;
-            *) echo "usage: scripts/sanitizers.sh [build | address | thread | race]..." >&2 && exit 2 ;;
+            *) echo "usage: scripts/sanitizers.sh [address | thread | race]..." >&2 && exit 2 ;;
         esac
     done
 done
