@@ -167,12 +167,12 @@ impl Baton {
     /// Takes the baton if it arrives soon: polls some microseconds at most, and then lets others have the CPU a few times.
     /// Much cheaper than to sleep where the one with the baton is about to hand it over. Says whether it was taken.
     #[cfg(not(csp_loom))]
-    pub(crate) fn linger(&self) -> bool {
-        linger(|| self.state.load(Ordering::Relaxed) == HERE) && self.take()
+    pub(crate) fn linger(&self, timed: bool) -> bool {
+        linger(timed, || self.state.load(Ordering::Relaxed) == HERE) && self.take()
     }
 
     #[cfg(csp_loom)]
-    pub(crate) fn linger(&self) -> bool {
+    pub(crate) fn linger(&self, _timed: bool) -> bool {
         false
     }
 
@@ -191,13 +191,15 @@ impl Baton {
 ///
 /// To fall asleep and be woken costs up to 25 µs here, of which the thread that wakes pays 3; this is worth up to 5 µs of
 /// polling, and a few system calls where others want the CPU.
+///
+/// Where the wait is `timed` it does not let others have the CPU, which may take any number of milliseconds.
 #[cfg(not(csp_loom))]
-pub(crate) fn linger(mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn linger(timed: bool, mut done: impl FnMut() -> bool) -> bool {
     /// Looks with a pause between them, which doubles each time.
     const SPINS: u32 = 7;
     const YIELDS: u32 = 10;
 
-    for step in 0..SPINS + YIELDS {
+    for step in 0..SPINS + if timed { 0 } else { YIELDS } {
         if done() {
             return true;
         }

@@ -51,7 +51,9 @@ mod word {
                 }
                 tries += 1;
                 match tries {
-                    0..=6 => (0..1 << tries).for_each(|_| hint::spin_loop()),
+                    // Not sooner: each look takes the line from the holder, who may be about to lock again and again. Left alone
+                    // for a microsecond it does tens of operations, instead of one for each way of the line.
+                    0..=5 => (0..4 << tries).for_each(|_| hint::spin_loop()),
                     7..=40 => thread::yield_now(),
                     // The holder has lost its CPU to somebody whom yielding does not reach (another priority, another
                     // CPU): leave the machine to it.

@@ -272,11 +272,11 @@ impl Core {
     /// The caller holds the lock, as it does afterwards.
     #[cfg(not(csp_loom))]
     #[inline(always)]
-    unsafe fn linger(&self, side: Side) -> bool {
+    unsafe fn linger(&self, side: Side, timed: bool) -> bool {
         let lingers = self.cap != 0 && !Parker::is_goroutine();
         if lingers {
             // SAFETY: the caller's promise.
-            unsafe { self.linger_as_thread(side) };
+            unsafe { self.linger_as_thread(side, timed) };
         }
         lingers
     }
@@ -286,15 +286,15 @@ impl Core {
     /// As [`linger`](Self::linger).
     #[cfg(not(csp_loom))]
     #[inline(never)]
-    unsafe fn linger_as_thread(&self, side: Side) {
+    unsafe fn linger_as_thread(&self, side: Side, timed: bool) {
         // SAFETY: the caller's promise.
         unsafe { self.lock.unlock() };
-        crate::primitive::linger(|| !self.would_block(side));
+        crate::primitive::linger(timed, || !self.would_block(side));
         self.lock.lock();
     }
 
     #[cfg(csp_loom)]
-    unsafe fn linger(&self, _: Side) -> bool {
+    unsafe fn linger(&self, _: Side, _: bool) -> bool {
         false
     }
 
@@ -844,7 +844,7 @@ impl<T> Chan<T> {
     ) -> Ending {
         // SAFETY: the caller's promise. The lock is held at each call, or was released with the last result.
         unsafe {
-            if self.core.linger(Side::Send) {
+            if self.core.linger(Side::Send, deadline.is_some()) {
                 match self.begin_send(from) {
                     Progress::Done => return Ending::Done,
                     Progress::Closed => return Ending::Closed,
@@ -862,8 +862,25 @@ impl<T> Chan<T> {
     ///
     /// The caller holds the lock, which this releases; `begin_recv` has just called `blocked`. `into` is a place for a
     /// message.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) unsafe fn wait_recv_into(
+        &self,
+        into: *mut T,
+        deadline: Option<Instant>,
+        location: &'static Location<'static>,
+    ) -> Ending {
+        // SAFETY: the caller's promise.
+        unsafe { self.wait_recv_into_here(into, deadline, location) }
+    }
+
+    /// As [`wait_recv_into`](Self::wait_recv_into), inlined: see [`park`]. Not into what allocates before and after: the
+    /// allocator may be one whose thread-locals the compiler knows (S1).
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    unsafe fn wait_recv_into_here(
         &self,
         into: *mut T,
         deadline: Option<Instant>,
@@ -871,7 +888,7 @@ impl<T> Chan<T> {
     ) -> Ending {
         // SAFETY: the caller's promise. The lock is held at each call, or was released with the last result.
         unsafe {
-            let mut again = self.core.linger(Side::Receive);
+            let mut again = self.core.linger(Side::Receive, deadline.is_some());
             loop {
                 if again {
                     match self.begin_recv_into(into) {
@@ -923,7 +940,7 @@ impl<T> Chan<T> {
         let mut place = MaybeUninit::uninit();
         // SAFETY: the caller's promise. The place is not touched until the wait is over; `Done` has written it.
         unsafe {
-            match self.wait_recv_into(place.as_mut_ptr(), deadline, location) {
+            match self.wait_recv_into_here(place.as_mut_ptr(), deadline, location) {
                 Ending::Done => reply(place.as_ptr()),
                 Ending::Closed => R::closed(),
                 Ending::TimedOut => R::not_yet(),

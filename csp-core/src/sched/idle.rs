@@ -231,9 +231,8 @@ pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
     worker.set_processor(None);
     // Once it is listed, it is for the one who wakes it to say whether it searches.
     let searched = worker.searching.replace(false);
-    SLEEPERS.lie_down(worker, processor, searched, retire);
-    // Of those who lie down one after the other, the last one finds too few at work and looks after what there is.
-    if worth_waking() && any_work() && take_back(worker) {
+    let look = SLEEPERS.lie_down(worker, processor, searched, retire, spare_processors);
+    if look && any_work() && take_back(worker) {
         start_searching(worker);
         return;
     }

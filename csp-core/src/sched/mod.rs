@@ -83,6 +83,8 @@ static BALANCE: AtomicI64 = AtomicI64::new(0);
 static DETACHED: AtomicUsize = AtomicUsize::new(0);
 /// The timers of goroutines that wait since they ran without a processor.
 static STRAY_TIMERS: Timers = Timers::new();
+/// How often the number of processors was changed. For sysmon.
+static CHANGES: AtomicUsize = AtomicUsize::new(0);
 static DEFAULT_CLASS: AtomicU8 = AtomicU8::new(pool::class_of_stride(stack::DEFAULT_STRIDE));
 
 thread_local! {
@@ -235,7 +237,7 @@ fn pick_for_warm_slot(slot: &Slot, worker: &'static Worker, processor: Option<&'
     if slot.retired.load(Ordering::Relaxed) || worker.ends.get() || worker.reserved || worker.locked_slot().is_some() {
         return None;
     }
-    let work = pick(worker, processor)?.into_work();
+    let work = pick(worker, processor, true)?.into_work();
     match work {
         Work::Fresh(task) if task.class == slot.class && !task.locked && task.slot.is_none() => Some(Work::Fresh(task)),
         Work::Fresh(task) => {
@@ -287,7 +289,7 @@ fn next_execution(worker: &'static Worker, processor: Option<&'static Processor>
     if worker.reserved || worker.locked_slot().is_some() || duties_are_next(processor) {
         return &worker.execution;
     }
-    let Some(runnable) = pick(worker, processor) else { return &worker.execution };
+    let Some(runnable) = pick(worker, processor, false) else { return &worker.execution };
     match runnable.into_work() {
         Work::Suspended(next) if may_switch_to(next) => {
             next.set_worker(worker);
@@ -533,13 +535,14 @@ pub(crate) fn next_deadline() -> Option<Instant> {
 
 // --- Picking -------------------------------------------------------------------------------------------------------
 
-/// The next goroutine of the processor's own, if there is one. Begins a time slice.
+/// The next goroutine of the processor's own, if there is one. Begins a time slice. Where `duties` are not to be done, the
+/// caller may hold the locks of channels: see [`duties_are_next`].
 #[inline(always)]
-fn pick(worker: &'static Worker, processor: &'static Processor) -> Option<Runnable> {
+fn pick(worker: &'static Worker, processor: &'static Processor, duties: bool) -> Option<Runnable> {
     worker.clear_preemption();
     let tick = processor.advance();
     if tick.is_multiple_of(GLOBAL_TICKS / 4)
-        && let Some(runnable) = pick_for_fairness(processor, tick)
+        && let Some(runnable) = pick_for_fairness(processor, tick, duties)
     {
         return Some(runnable);
     }
@@ -572,16 +575,17 @@ fn duties_are_next(processor: &'static Processor) -> bool {
     tick.is_multiple_of(GLOBAL_TICKS / 4) && are_there(processor, tick)
 }
 
-/// Those who would wait for ever if the order of preference were always kept. Not where locks of channels are held, if
-/// [`duties_are_next`].
+/// Those who would wait for ever if the order of preference were always kept.
 #[cold]
-fn pick_for_fairness(processor: &'static Processor, tick: u32) -> Option<Runnable> {
-    if processor.is_too_many() {
+fn pick_for_fairness(processor: &'static Processor, tick: u32, duties: bool) -> Option<Runnable> {
+    if duties && processor.is_too_many() {
         // To be given up: all is passed on.
         give_away_queues(processor);
         return None;
     }
     match tick / (GLOBAL_TICKS / 4) % 4 {
+        // They were none a moment ago.
+        0 if !duties => None,
         0 => {
             run_timers_of(&processor.timers);
             run_timers_of(&STRAY_TIMERS);
@@ -765,7 +769,7 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
     }
     run_timers_of(&processor.timers);
     run_timers_of(&STRAY_TIMERS);
-    if let Some(runnable) = pick(worker, processor).or_else(|| pick_global(processor)) {
+    if let Some(runnable) = pick(worker, processor, true).or_else(|| pick_global(processor)) {
         return Some(runnable);
     }
     if worker.searching.get() || start_searching(worker) {
@@ -977,6 +981,12 @@ pub(crate) fn set_max_procs(procs: usize) -> usize {
         }
     }
     idle::change(old, procs, made);
+    CHANGES.fetch_add(1, Ordering::Relaxed);
+    // Whoever lay down meanwhile may have thought that enough were at work: see `sleepers`.
+    barrier::heavy();
+    if any_work() {
+        notify_work();
+    }
     for _ in old..procs {
         notify_work();
     }

@@ -11,8 +11,8 @@
 //! then what they need is to be left together. Else it is tried again, much later. Where the turns are longer nothing is
 //! ever tried.
 //!
-//! Now and then the others are let in again, to see whether it is still so; and at once where a goroutine does not come back
-//! within microseconds: the others must not wait behind it.
+//! Now and then the others are let in again, to see whether it is still so; and at once where fewer are picked than before
+//! there was a limit, or a goroutine does not come back within microseconds: the others must not wait behind it.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ enum State {
     /// Is it better?
     Trying { limit: usize, free: f64 },
     /// It is, for so many looks.
-    Packed { limit: usize, left: u32 },
+    Packed { limit: usize, left: u32, free: f64 },
     /// They are about to come back.
     Coming { packed: f64 },
     /// Is it still better?
@@ -68,39 +68,42 @@ impl Packing {
     pub(crate) fn look(&mut self, picks: &[u32], elapsed: Duration) {
         let chat = !picks.is_empty() && picks.iter().all(|&picks| LONG_TURN * picks >= elapsed);
         let several = chat && picks.len() > 1;
-        let rate = f64::from(picks.iter().sum::<u32>()) / elapsed.as_secs_f64();
+        let rate = picks.iter().map(|&picks| f64::from(picks)).sum::<f64>() / elapsed.as_secs_f64();
         let limit = picks.len() / 2;
         self.state = match self.state {
             State::Free { .. } if !several => self.state,
             State::Free { left: 0 } => State::Leaving { limit, free: rate },
             State::Free { left } => State::Free { left: left - 1 },
+            State::Leaving { limit, free } if chat => State::Trying { limit, free },
+            State::Trying { limit, free } if chat && picks.len() <= limit && rate > free * GAIN => {
+                self.hold = SHORTEST;
+                State::Packed { limit, left: SHORTEST, free }
+            }
+            State::Packed { left: 0, .. } if chat => State::Coming { packed: rate },
+            State::Packed { limit, left, free } if chat && rate >= free => {
+                State::Packed { limit, left: left - 1, free }
+            }
+            // Something else has begun.
+            State::Packed { .. } => {
+                self.hold = SHORTEST;
+                State::Free { left: PATIENCE }
+            }
             State::Coming { packed } if several => State::Doubting { packed },
             State::Doubting { packed } if several && packed > rate * GAIN => {
-                self.hold = (self.hold * 2).min(LONGEST);
-                State::Packed { limit, left: self.hold }
+                State::Packed { limit, left: self.hold(), free: rate }
             }
-            State::Doubting { .. } | State::Coming { .. } => self.free(),
-            // From here on some are not to be at work.
-            _ if !chat => self.free(),
-            State::Leaving { limit, free } => State::Trying { limit, free },
-            State::Trying { limit, free } if rate > free * GAIN => {
-                self.hold = SHORTEST;
-                State::Packed { limit, left: SHORTEST }
+            // It is no better, or cannot be told.
+            State::Leaving { .. } | State::Trying { .. } | State::Coming { .. } | State::Doubting { .. } => {
+                State::Free { left: self.hold() }
             }
-            State::Trying { .. } => {
-                let left = self.hold;
-                self.hold = (self.hold * 2).min(LONGEST);
-                State::Free { left }
-            }
-            State::Packed { left: 0, .. } => State::Coming { packed: rate },
-            State::Packed { limit, left } => State::Packed { limit, left: left - 1 },
         };
     }
 
-    /// Something else begins.
-    fn free(&mut self) -> State {
-        self.hold = SHORTEST;
-        State::Free { left: PATIENCE }
+    /// For how many looks the outcome of a trial stands.
+    fn hold(&mut self) -> u32 {
+        let hold = self.hold;
+        self.hold = (self.hold * 2).min(LONGEST);
+        hold
     }
 }
 

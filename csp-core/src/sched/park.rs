@@ -284,7 +284,7 @@ unsafe fn park_thread(
     // A plain thread has a stack of its own: it is resumable as soon as its waiters are visible.
     // SAFETY: the caller's promise.
     unsafe { commit(arg) };
-    if wait.reason.is_short() && parker.baton.linger() {
+    if wait.reason.is_short() && parker.baton.linger(wait.deadline.is_some()) {
         return parker.outcome(ticket);
     }
     match wait.deadline {

@@ -17,6 +17,15 @@
 //! looks at the queues as well. A searcher that the one with work saw has yet to lie down, or to find something: in both
 //! cases *searching* goes down first and the queues are looked at, or `notify` is called, afterwards.
 //!
+//! # With some to spare
+//!
+//! Some idle processors may be of no use ([`notify`](Sleepers::notify)'s `spare`): then work wakes nobody as long as no more
+//! than these are idle, and whoever lies down among the first `spare` does not look at the queues again. Then there are
+//! processors at work, and whoever holds one comes to look, at all the queues, before it lies down; the lists' lock orders
+//! those who lie down, so the one that makes it more than `spare` sees what the earlier ones have left behind, and it looks
+//! again. A holder that is stuck in a goroutine is sysmon's concern. Whoever makes `spare` smaller looks at the queues
+//! afterwards, with a heavy barrier in between: either it sees the work, or the one with work the smaller number.
+//!
 //! The lists are under a lock; the two numbers are written where they change, and read without it.
 
 use crate::primitive::Mutex;
@@ -154,9 +163,18 @@ impl<W, P> Sleepers<W, P> {
         self.lists.lock().workers.pop()
     }
 
-    /// A worker is about to sleep, and gives its processor up; `searched` says whether it gives up a search as well.
-    /// Afterwards it looks at the queues once more, and where there is something calls [`take_back`](Self::take_back).
-    pub(crate) fn lie_down(&self, worker: W, processor: P, searched: bool, retired: impl FnOnce(&P) -> bool) {
+    /// A worker is about to sleep, and gives its processor up; `searched` says whether it gives up a search as well. Says
+    /// whether more than `spare()` are idle now: then it looks at the queues once more, and where there is something calls
+    /// [`take_back`](Self::take_back).
+    #[must_use]
+    pub(crate) fn lie_down(
+        &self,
+        worker: W,
+        processor: P,
+        searched: bool,
+        retired: impl FnOnce(&P) -> bool,
+        spare: impl FnOnce() -> usize,
+    ) -> bool {
         {
             let mut lists = self.lists.lock();
             self.put(&mut lists, processor, retired);
@@ -167,6 +185,7 @@ impl<W, P> Sleepers<W, P> {
         }
         // Pairs with the light barrier in `notify`.
         barrier::heavy();
+        self.idle() > spare()
     }
 }
 
@@ -217,6 +236,7 @@ mod loom_tests {
         beds: [Bed; 2],
         /// Where the first piece of work waits for the second, if it does.
         together: Option<Baton>,
+        spare: usize,
     }
 
     /// Where a worker sleeps, and what the one who wakes it brings.
@@ -227,7 +247,7 @@ mod loom_tests {
     }
 
     impl World {
-        fn new(total: usize, together: bool) -> Arc<Self> {
+        fn new(total: usize, together: bool, spare: usize) -> Arc<Self> {
             let world = Self {
                 sleepers: Sleepers::new(),
                 queued: AtomicUsize::new(0),
@@ -236,6 +256,7 @@ mod loom_tests {
                 over: AtomicBool::new(false),
                 beds: Default::default(),
                 together: together.then(Baton::default),
+                spare,
             };
             world.sleepers.searching.store(1, Ordering::SeqCst);
             Arc::new(world)
@@ -248,7 +269,7 @@ mod loom_tests {
         }
 
         fn notify(&self) {
-            let Some(processor) = self.sleepers.notify(0) else { return };
+            let Some(processor) = self.sleepers.notify(self.spare) else { return };
             match self.sleepers.take_worker() {
                 Some(worker) => self.wake(worker, processor),
                 // Whoever gives up a processor to sleep is listed in the same critical section.
@@ -291,10 +312,19 @@ mod loom_tests {
         }
 
         /// The life of a worker: as `run_worker`, `find_runnable` and `idle::sleep`.
-        fn work(&self, me: usize, mut searching: bool) {
+        fn work(&self, me: usize, searching: bool) {
+            self.live(me, searching, false);
+        }
+
+        /// As [`work`](Self::work), but it sleeps before it looks at anything.
+        fn work_after_lying_down(&self, me: usize) {
+            self.live(me, false, true);
+        }
+
+        fn live(&self, me: usize, mut searching: bool, mut surplus: bool) {
             let mut processor = me;
             loop {
-                if self.take() {
+                if !std::mem::take(&mut surplus) && self.take() {
                     if std::mem::take(&mut searching) {
                         self.sleepers.stop_searching();
                         self.notify();
@@ -302,11 +332,13 @@ mod loom_tests {
                     self.run();
                     continue;
                 }
-                self.sleepers.lie_down(me, processor, std::mem::take(&mut searching), |_| false);
+                let searched = std::mem::take(&mut searching);
+                let look = self.sleepers.lie_down(me, processor, searched, |_| false, || self.spare);
                 if self.over.load(Ordering::SeqCst) {
                     return;
                 }
-                if self.queued.load(Ordering::Acquire) != 0
+                if look
+                    && self.queued.load(Ordering::Acquire) != 0
                     && let Some(back) = self.sleepers.take_back(&me)
                 {
                     processor = back;
@@ -329,7 +361,7 @@ mod loom_tests {
     #[test]
     fn loom_work_against_sleep() {
         model(NO_BOUND, || {
-            let world = World::new(1, false);
+            let world = World::new(1, false, 0);
             let theirs = world.clone();
             let worker = thread::spawn(move || theirs.work(0, true));
             world.queue();
@@ -342,7 +374,7 @@ mod loom_tests {
     #[test]
     fn loom_two_workers_sleep_against_work() {
         model(Some(2), || {
-            let world = World::new(2, false);
+            let world = World::new(2, false, 0);
             let workers: Vec<_> = (0..2)
                 .map(|me| {
                     let theirs = world.clone();
@@ -360,7 +392,7 @@ mod loom_tests {
     #[test]
     fn loom_who_finds_work_wakes_the_next() {
         model(Some(3), || {
-            let world = World::new(2, true);
+            let world = World::new(2, true, 0);
             let workers: Vec<_> = (0..2)
                 .map(|me| {
                     let theirs = world.clone();
@@ -370,6 +402,25 @@ mod loom_tests {
             world.queue();
             world.queue();
             workers.into_iter().for_each(|w| w.join().unwrap());
+        });
+    }
+
+    /// One idle processor of two is of no use: a worker leaves its work behind and goes to sleep, as those do whose
+    /// processor is surplus, while another one goes to sleep too, and somebody without a processor queues more. Up to three
+    /// preemptions.
+    #[test]
+    fn loom_what_is_left_behind_is_found_by_the_last_to_lie_down() {
+        model(Some(3), || {
+            let world = World::new(2, false, 1);
+            let (surplus, other) = (world.clone(), world.clone());
+            let surplus = thread::spawn(move || {
+                surplus.queued.fetch_add(1, Ordering::Release);
+                surplus.work_after_lying_down(0);
+            });
+            let other = thread::spawn(move || other.work(1, true));
+            world.queue();
+            surplus.join().unwrap();
+            other.join().unwrap();
         });
     }
 }

@@ -13,8 +13,8 @@ use super::packing::Packing;
 use super::processor::Processor;
 use super::worker::Worker;
 use super::{
-    DETACHED, GLOBAL_LEN, all_timers, any_work, deadlock, detached, idle, next_deadline, processors, run_timers_of,
-    wake_searcher,
+    CHANGES, DETACHED, GLOBAL_LEN, all_timers, any_work, deadlock, detached, idle, next_deadline, processors,
+    run_timers_of, wake_searcher,
 };
 use crate::slot::pool;
 use crate::time::timer::{self, Timers};
@@ -88,9 +88,8 @@ fn run() {
     let mut trimmed = Instant::now();
     let mut untrimmed = true;
     let mut deadlock = deadlock::Watch::new();
-    let mut packing = Packing::new();
-    let mut picks = Vec::new();
-    let mut last = Instant::now();
+    let mut packer =
+        Packer { packing: Packing::new(), changes: 0, ticks: Vec::new(), at: Instant::now(), picks: Vec::new() };
     loop {
         let now = Instant::now();
         COARSE_NOW.store(timer::since_start(now), Ordering::Relaxed);
@@ -108,8 +107,7 @@ fn run() {
         } else if idle::starved() == 0 {
             starved_rounds = 0;
         }
-        let packed = pack(&mut packing, &mut picks, &seen, now.duration_since(last));
-        last = now;
+        let packed = packer.look();
         look(&mut seen, now, packed);
         if now.duration_since(trimmed) >= TRIM_PERIOD {
             untrimmed = pool::trim();
@@ -165,26 +163,56 @@ fn sleep(at_most: Option<Duration>) {
     ASLEEP.store(false, Ordering::SeqCst);
 }
 
-/// Sees to it that no more processors are at work than are of use. Says whether there is a limit.
-fn pack(packing: &mut Packing, picks: &mut Vec<u32>, seen: &[Seen], elapsed: Duration) -> bool {
-    let at_work = processors().zip(seen).filter(|(processor, _)| processor.worker().is_some());
-    picks.clear();
-    picks.extend(at_work.map(|(processor, seen)| processor.tick().wrapping_sub(seen.tick)));
-    let before = packing.limit();
-    packing.look(picks, elapsed);
-    let limit = packing.limit();
-    if limit != before {
-        idle::pack(limit);
-    }
-    if limit.or(before).is_some() {
-        let mut left = limit.unwrap_or(usize::MAX);
-        for processor in processors() {
-            let works = processor.worker().is_some();
-            processor.set_surplus(works && left == 0);
-            left = left.saturating_sub(usize::from(works));
+/// Sees to it that no more processors are at work than are of use.
+struct Packer {
+    packing: Packing,
+    /// What [`CHANGES`] was.
+    changes: usize,
+    /// The processors' counts of picks at the last look, and when that was.
+    ticks: Vec<u32>,
+    at: Instant,
+    /// How many each of those that are at work has picked since.
+    picks: Vec<u32>,
+}
+
+impl Packer {
+    /// Says whether there is a limit.
+    fn look(&mut self) -> bool {
+        let before = self.packing.limit();
+        let changes = CHANGES.load(Ordering::Relaxed);
+        if changes != self.changes {
+            // There is no limit any more.
+            (self.packing, self.changes) = (Packing::new(), changes);
         }
+        // Side by side: sysmon may lose its CPU anywhere.
+        let now = Instant::now();
+        self.picks.clear();
+        for (index, processor) in processors().enumerate() {
+            let tick = processor.tick();
+            if index == self.ticks.len() {
+                self.ticks.push(tick);
+            }
+            let before = std::mem::replace(&mut self.ticks[index], tick);
+            if processor.worker().is_some() {
+                self.picks.push(tick.wrapping_sub(before));
+            }
+        }
+        self.packing.look(&self.picks, now.duration_since(self.at));
+        self.at = now;
+        let limit = self.packing.limit();
+        if limit != before {
+            idle::pack(limit);
+        }
+        if limit.or(before).is_some() {
+            let mut left = limit.unwrap_or(usize::MAX);
+            for processor in processors() {
+                let works = processor.worker().is_some();
+                processor.set_surplus(works && left == 0);
+                left = left.saturating_sub(usize::from(works));
+            }
+        }
+        limit.is_some()
     }
-    limit.is_some()
 }
 
 /// One look at every processor.
