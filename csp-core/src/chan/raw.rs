@@ -729,7 +729,7 @@ impl<T> Chan<T> {
     /// # Safety
     ///
     /// As [`Queue::claim_oldest`].
-    #[inline(never)]
+    #[inline(always)]
     unsafe fn claim_receiver(&self) -> Option<Claimed> {
         // SAFETY: the caller's promise.
         unsafe { self.core.receivers.claim_oldest() }

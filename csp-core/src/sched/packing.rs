@@ -21,7 +21,7 @@ const LONG_TURN: Duration = Duration::from_nanos(1250);
 /// How many times as many have to be picked for it to be worth it.
 const GAIN: f64 = 1.1;
 /// How many looks there are before the first trial.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 4;
 /// For how many looks the outcome of a trial stands, at first and at most: each time it is the same again it doubles.
 const SHORTEST: u32 = 40;
 const LONGEST: u32 = 400;

@@ -424,6 +424,7 @@ impl<'a> Arm<'a> {
     /// # Safety
     ///
     /// If the arm is a channel's, the caller holds its lock.
+    #[inline]
     pub(super) unsafe fn blocks(&self) -> bool {
         match self.target {
             // SAFETY: the operation keeps the channel; the caller's promise.
@@ -433,6 +434,7 @@ impl<'a> Arm<'a> {
     }
 
     /// Carries the operation out if that needs no wait. `now` tells the time once it has been looked up.
+    #[inline]
     pub(super) fn try_begin(&mut self, now: &mut Option<Instant>) -> bool {
         match self.target {
             Target::Nothing => false,
@@ -460,6 +462,7 @@ impl<'a> Arm<'a> {
     /// # Safety
     ///
     /// The arm is a channel's. The caller holds its lock.
+    #[inline]
     pub(super) unsafe fn try_begin_locked(&mut self) -> bool {
         let Target::Channel { core, begin, .. } = self.target else { unreachable!() };
         // SAFETY: the lock is held, and released by `begin` or here. `message` is what `begin` expects: the
@@ -478,6 +481,7 @@ impl<'a> Arm<'a> {
     }
 
     /// Notes what became of the operation.
+    #[inline]
     pub(super) fn settle(&mut self, state: State) {
         // SAFETY: points into the operation, which is borrowed for as long as the arm is there.
         unsafe { *self.state = state };

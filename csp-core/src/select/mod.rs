@@ -89,7 +89,7 @@ pub fn poll<const N: usize>(order: Order, mut arms: [Arm<'_>; N]) -> usize {
     checkpoint();
     loop {
         if !arms.iter().all(Arm::would_block)
-            && let Some(chosen) = look(order, &mut arms, &mut [0; N])
+            && let Some(chosen) = look_for_poll(order, &mut arms, &mut [0; N])
         {
             return chosen;
         }
@@ -128,7 +128,12 @@ fn run<const N: usize>(
         locks: &mut [std::ptr::null(); N],
         waiters: &mut [const { MaybeUninit::uninit() }; N],
     };
-    select(Aim::Operation, order, &mut arms, &mut room, limit, location)
+    // With so few arms every loop over them is unrolled.
+    if const { N <= 4 } {
+        select_here(Aim::Operation, order, &mut arms, &mut room, limit, location)
+    } else {
+        select(Aim::Operation, order, &mut arms, &mut room, limit, location)
+    }
 }
 
 /// What a select waits for.
@@ -153,6 +158,7 @@ enum Limit {
 
 impl Limit {
     /// Beyond the clock is for ever.
+    #[inline]
     fn deadline(self) -> Option<Instant> {
         match self {
             Self::Never | Self::Now => None,
@@ -174,6 +180,18 @@ struct Room<'r> {
 
 /// Returns the number of arms where the time is over.
 fn select(
+    aim: Aim,
+    order: Order,
+    arms: &mut [Arm<'_>],
+    room: &mut Room<'_>,
+    limit: Limit,
+    location: &'static Location<'static>,
+) -> usize {
+    select_here(aim, order, arms, room, limit, location)
+}
+
+#[inline(always)]
+fn select_here(
     aim: Aim,
     order: Order,
     arms: &mut [Arm<'_>],
@@ -217,6 +235,7 @@ fn select(
 }
 
 /// Step 1: carries out an arm that needs no wait.
+#[inline(always)]
 fn look(order: Order, arms: &mut [Arm<'_>], ready: &mut [u32]) -> Option<usize> {
     let mut now = None;
     let mut count = 0;
@@ -249,6 +268,12 @@ fn look(order: Order, arms: &mut [Arm<'_>], ready: &mut [u32]) -> Option<usize> 
         }
     }
     None
+}
+
+/// As [`look`], out of the way of a poll that finds nothing.
+#[inline(never)]
+fn look_for_poll(order: Order, arms: &mut [Arm<'_>], ready: &mut [u32]) -> Option<usize> {
+    look(order, arms, ready)
 }
 
 /// Step 1 of a select that carries nothing out: finds an arm that needs no wait.
@@ -456,6 +481,7 @@ fn fall_out_of_step() {
 fn fall_out_of_step() {}
 
 /// How many arms have a channel, and the channels in the order of their addresses, each once.
+#[inline(always)]
 fn channels<'l>(arms: &[Arm<'_>], locks: &'l mut [*const Core]) -> (usize, &'l [*const Core]) {
     let mut count = 0;
     let mut sorted = true;
