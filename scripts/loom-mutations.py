@@ -56,6 +56,12 @@ MUTATIONS = [
         "loom_who_finds_work_wakes_the_next",
     ),
     (
+        "sleep against wake", "sleep-spare", "sched/sleepers.rs",
+        "the last one to lie down, with processors to spare, does not look at the queues",
+        "self.idle() > spare()", "self.idle() > spare() + 1",
+        "loom_what_is_left_behind_is_found_by_the_last_to_lie_down",
+    ),
+    (
         "deque", "deque-last", "sched/deque.rs",
         "the owner takes the last one without racing for it",
         "if self.top.0.compare_exchange(top, top.wrapping_add(1), Ordering::SeqCst, Ordering::Relaxed).is_ok() {",

@@ -41,7 +41,7 @@ executables --release >"$results/release"
 
 # round NUMBER: runs the suite in that round's form.
 round() {
-    local number=$1 profile=debug procs backend name executable started=$SECONDS failed=0 log
+    local number=$1 profile=debug procs backend name executable started=$SECONDS failed=0 log status
     (($1 % 2)) && profile=release
     procs=$((1 << ($1 / 2 % 3)))
     ((procs == 4)) && procs=8
@@ -52,11 +52,13 @@ round() {
     while read -r name executable; do
         [[ $left_out == *,$name,* ]] && continue
         log=$results/$number-$name
-        if timeout 900 "$executable" --quiet >"$log" 2>&1; then
+        status=0
+        timeout 900 "$executable" --quiet >"$log" 2>&1 || status=$?
+        if ((status == 0)); then
             rm "$log"
         else
             failed=$((failed + 1))
-            printf 'FAILED with %s in round %s: %s, see %s\n' "$?" "$number" "$name" "$log"
+            echo "FAILED with $status in round $number: $name, see $log"
         fi
     done <"$results/$profile"
     printf 'round %2d: %-7s GOMAXPROCS=%d %-7s %4d s, %d failed\n' "$number" "$profile" "$procs" "$backend" \

@@ -54,7 +54,7 @@ mod word {
                     // Not sooner: each look takes the line from the holder, who may be about to lock again and again. Left alone
                     // for a microsecond it does tens of operations, instead of one for each way of the line.
                     0..=5 => (0..4 << tries).for_each(|_| hint::spin_loop()),
-                    7..=40 => thread::yield_now(),
+                    6..=40 => thread::yield_now(),
                     // The holder has lost its CPU to somebody whom yielding does not reach (another priority, another
                     // CPU): leave the machine to it.
                     _ => std::thread::sleep(Duration::from_micros(20 << (tries - 41).min(6))),
