@@ -4,7 +4,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use csp::alloc::PerWorker;
@@ -25,10 +25,27 @@ fn note() {
     CALLS_IN_ALL.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Whether the next allocation counts the frames above it, and what it has counted.
+static COUNT_FRAMES: AtomicBool = AtomicBool::new(false);
+static FRAMES: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" {
+    fn _Unwind_Backtrace(frame: extern "C" fn(*mut (), *mut ()) -> i32, argument: *mut ()) -> i32;
+}
+
+extern "C" fn count_frame(_: *mut (), _: *mut ()) -> i32 {
+    FRAMES.fetch_add(1, Ordering::Relaxed);
+    0
+}
+
 // SAFETY: the system's, which is asked each time.
 unsafe impl GlobalAlloc for Noting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
+        if COUNT_FRAMES.swap(false, Ordering::Relaxed) {
+            // SAFETY: the callback is what it expects, and does not unwind.
+            unsafe { _Unwind_Backtrace(count_frame, std::ptr::null_mut()) };
+        }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -70,6 +87,25 @@ fn a_goroutine_allocates_as_its_worker() {
         assert!(all >= 200, "{all}");
         // With thread-locals of its own a goroutine sees nothing of it. (ThreadSanitizer could not bear it.)
         assert!(own == 0 || !support::native() || cfg!(csp_tsan), "{own} of {all}");
+    })
+    .expect_success();
+}
+
+/// So do profilers of the heap.
+#[test]
+fn the_allocator_sees_who_calls_it() {
+    in_child(&[], || {
+        #[inline(never)]
+        fn deep(depth: usize) -> usize {
+            if depth == 0 {
+                COUNT_FRAMES.store(true, Ordering::Relaxed);
+                return Box::leak(Box::new(1_usize)).wrapping_mul(1);
+            }
+            std::hint::black_box(deep(depth - 1)) + 1
+        }
+        assert_eq!(csp::spawn(|| deep(30)).join().unwrap(), 31);
+        let frames = FRAMES.load(Ordering::Relaxed);
+        assert!(frames > 30, "{frames}");
     })
     .expect_success();
 }

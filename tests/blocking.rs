@@ -305,6 +305,32 @@ fn blocking_returns_what_the_function_returns_and_panics_as_it_does() {
     assert_eq!(error.into_panic().downcast_ref(), Some(&7_u8));
 }
 
+/// It gives way after the panic was caught: goroutines that share thread-locals share the count of panics.
+#[test]
+fn a_panic_in_blocking_is_nobody_elses() {
+    in_child(&[], || {
+        csp::runtime::set_max_procs(2);
+        std::panic::set_hook(Box::new(|_| ()));
+        let panicking = (0..support::scaled(100, 20)).map(|i| {
+            csp::spawn(move || {
+                let caught = std::panic::catch_unwind(|| {
+                    csp::blocking(|| {
+                        thread::sleep(Duration::from_micros(200));
+                        std::panic::panic_any(i);
+                    });
+                });
+                assert_eq!(caught.unwrap_err().downcast_ref(), Some(&i));
+                csp::yield_now();
+                thread::panicking()
+            })
+        });
+        for goroutine in panicking.collect::<Vec<_>>() {
+            assert!(!goroutine.join().unwrap());
+        }
+    })
+    .expect_success();
+}
+
 #[test]
 fn blocking_may_be_nested_and_may_use_channels() {
     let (tx, rx) = csp::bounded(0);

@@ -64,6 +64,37 @@ fn the_number_of_processors_may_change_while_goroutines_lock_their_threads_and_p
     .expect_success();
 }
 
+/// The native backend is half set up when it turns out that there is no room for a stack, and threads take over.
+#[test]
+#[cfg(target_env = "gnu")]
+fn credentials_change_where_there_is_no_room_for_stacks_of_our_own() {
+    if std::env::var_os("CSP_BACKEND").is_some() {
+        return; // It is asked for: then there is an error instead.
+    }
+    in_child(&[], || {
+        const RESERVED: usize = 512 << 20;
+        // SAFETY: a mapping that nobody uses; and a limit for this process alone, of which an eighth is to be left over.
+        unsafe {
+            let (access, kind) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+            assert_ne!(libc::mmap(std::ptr::null_mut(), RESERVED, access, kind, -1, 0), libc::MAP_FAILED);
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let mapped = statm.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
+            let limit = libc::rlimit { rlim_cur: mapped + mapped / 8, rlim_max: libc::RLIM_INFINITY };
+            assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+        }
+        let (open, gate) = csp::bounded::<()>(0);
+        let parked = csp::spawn(move || gate.recv());
+        assert!(!support::stackful());
+        for _ in 0..20 {
+            // SAFETY: a plain call, which changes nothing.
+            assert_eq!(unsafe { libc::setuid(libc::getuid()) }, 0);
+        }
+        drop(open);
+        assert!(parked.join().unwrap().is_err());
+    })
+    .expect_success();
+}
+
 /// `setuid` and its family send each thread signal 33 and wait until all have answered, one caller at a time.
 #[test]
 #[cfg(target_env = "gnu")]

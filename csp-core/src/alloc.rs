@@ -23,6 +23,9 @@ use std::alloc::{GlobalAlloc, Layout};
 /// It works as `#[global_allocator]` over any allocator that is one itself: `System`, jemalloc, mimalloc. An allocation may
 /// be freed in another goroutine or thread than it was made in, as with `A` alone.
 ///
+/// `A` must not wait and must not use this crate, as is so of every allocator there is. What counts or traces allocations by
+/// thread-locals of the caller belongs outside, `Tracing<PerWorker<A>>`: within, it sees the worker's.
+///
 /// Outside goroutines, in the dense mode, where goroutines are OS threads, and under ThreadSanitizer it calls `A` and does
 /// nothing else. Where
 /// the thread pointer can be changed by a system call alone (no FSGSBASE) it does nothing else either, since that costs

@@ -132,7 +132,8 @@ impl Builder {
     ///   the thread that locked it, a value that is `!Send` because it belongs to a thread;
     /// - *has the compiler keep the address of one*: uses the same thread-local (errno included) before and after a wait within one function,
     ///   inlined ones included. To be safe, do what uses it in a function that is `#[inline(never)]` and does not wait;
-    /// - *waits while it unwinds*: in a `Drop` that runs because of a panic. The count of panics is a thread-local.
+    /// - *waits while it unwinds*: in a `Drop` that runs because of a panic. The count of panics is a thread-local;
+    /// - *waits on another stack*: from within a coroutine that the goroutine runs itself, of the `generator` crate or another.
     ///
     /// ```
     /// # use csp_core as csp;

@@ -63,7 +63,8 @@ pub(crate) fn thread_pointer() -> usize {
     fs
 }
 
-/// The name of the thread-local below. No two versions of this crate that can be linked together share one.
+/// The name of the thread-local below. No two versions of this crate that can be linked together share one; the same one
+/// from two places cannot be linked.
 macro_rules! occupant {
     () => {
         concat!("csp_core_occupant_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"))
@@ -71,11 +72,13 @@ macro_rules! occupant {
 }
 
 // A thread-local that the compiler knows nothing of, so that it cannot keep its address: where goroutines share the
-// thread-locals of their workers, the same code may find another one after each wait. It is one word, for which there is
-// room even in a library that is loaded later.
+// thread-locals of their workers, the same code may find another one after each wait. A shared library with it has all its
+// thread-locals in static TLS: loaded with `dlopen` they must fit what glibc has left of that, about 1.5 KB. Hidden: two
+// libraries in one process have a runtime each, and must not share this.
 std::arch::global_asm!(
     ".pushsection .tbss, \"awT\", @nobits",
     concat!(".globl ", occupant!()),
+    concat!(".hidden ", occupant!()),
     concat!(".type ", occupant!(), ", @object"),
     concat!(".size ", occupant!(), ", 8"),
     ".balign 8",
@@ -323,53 +326,71 @@ pub(crate) unsafe fn leave_kernel_thread(context: *mut Context, left: *const u32
 ///
 /// `fs` is the thread pointer of the kernel thread that runs this, and `f` is sound to call there.
 pub(crate) unsafe fn call_with_thread_pointer(fs: usize, f: usize, a: usize, b: usize, c: usize) {
-    let own = thread_pointer();
-    // SAFETY: the caller's promise; the thread pointer is as before at the end. One block of assembly, so that the
-    // compiler can move no access to a thread-local between the two writes.
-    unsafe {
-        asm!(
-            "push rbp",
-            "mov rbp, rsp",
-            "and rsp, -16",
-            "push rdi",
-            "push rsi",
-            "push rdx",
-            "push r15",
-            "test r14d, r14d",
-            "jz 3f",
-            "wrfsbase r12",
-            "jmp 4f",
-            "3:",
-            "mov edi, 0x1002",
-            "mov rsi, r12",
-            "mov eax, 158",
-            "syscall",
-            "4:",
-            "mov r15, [rsp]",
-            "mov rdx, [rsp + 8]",
-            "mov rsi, [rsp + 16]",
-            "mov rdi, [rsp + 24]",
-            "call r15",
-            "test r14d, r14d",
-            "jz 5f",
-            "wrfsbase r13",
-            "jmp 6f",
-            "5:",
-            "mov edi, 0x1002",
-            "mov rsi, r13",
-            "mov eax, 158",
-            "syscall",
-            "6:",
-            "mov rsp, rbp",
-            "pop rbp",
-            inout("rdi") a => _,
-            inout("rsi") b => _,
-            inout("rdx") c => _,
-            inout("r15") f => _,
-            inout("r14") u32::from(FSGSBASE.load(Ordering::Relaxed)) => _,
-            inout("r12") fs => _,
-            inout("r13") own => _,
-            clobber_abi("C"),
-        );
-    }
+    let call = Call { f, a, b, c, fs, own: thread_pointer(), cheap: FSGSBASE.load(Ordering::Relaxed).into() };
+    // SAFETY: the caller's promise. The thread pointer is as before at the end.
+    unsafe { call_with(&call) };
+}
+
+/// What [`call_with`] reads.
+#[repr(C)]
+struct Call {
+    f: usize,
+    a: usize,
+    b: usize,
+    c: usize,
+    fs: usize,
+    own: usize,
+    cheap: u64,
+}
+
+/// See [`call_with_thread_pointer`]. All of it in assembly, so that the compiler can move no access to a thread-local
+/// between the two writes; and with what unwinders need to get from `f` to the caller, as profilers do.
+///
+/// # Safety
+///
+/// As there.
+#[unsafe(naked)]
+unsafe extern "C" fn call_with(call: *const Call) {
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        ".cfi_offset rbx, -24",
+        "sub rsp, 8",
+        "mov rbx, rdi",
+        "mov rsi, [rbx + 32]",
+        "cmp dword ptr [rbx + 48], 0",
+        "je 2f",
+        "wrfsbase rsi",
+        "jmp 3f",
+        "2:",
+        "mov edi, 0x1002",
+        "mov eax, 158",
+        "syscall",
+        "3:",
+        "mov rdi, [rbx + 8]",
+        "mov rsi, [rbx + 16]",
+        "mov rdx, [rbx + 24]",
+        "call [rbx]",
+        "mov rsi, [rbx + 40]",
+        "cmp dword ptr [rbx + 48], 0",
+        "je 4f",
+        "wrfsbase rsi",
+        "jmp 5f",
+        "4:",
+        "mov edi, 0x1002",
+        "mov eax, 158",
+        "syscall",
+        "5:",
+        "add rsp, 8",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    )
 }

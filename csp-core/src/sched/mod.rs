@@ -43,6 +43,7 @@ pub(crate) mod worker;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -481,15 +482,11 @@ pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
             idle::hand_off(processor);
         }
     }
-    struct Back(&'static Slot);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            self.0.blocking.store(false, Ordering::Relaxed);
-            give_way(self.0);
-        }
-    }
-    let _back = Back(slot);
-    f()
+    // Caught: giving way waits, which nobody does while unwinding. Where thread-locals are shared, so is the count of panics.
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    slot.blocking.store(false, Ordering::Relaxed);
+    give_way(slot);
+    result.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// The worker runs its goroutine on without a processor.

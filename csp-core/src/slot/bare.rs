@@ -6,7 +6,7 @@ use std::io;
 
 use super::Slot;
 use crate::context_switch::generated::Generated;
-use crate::stack::Stride;
+use crate::stack::{self, Stride};
 
 /// Makes slots of the strides. They lie in them.
 ///
@@ -54,12 +54,27 @@ pub(crate) fn generate(usable: usize, class: u8) -> io::Result<&'static Slot> {
         std::process::abort()
     }
 
-    crate::stack::count_mapped_guard()?;
+    let no_stack = |why: &dyn std::fmt::Display| {
+        io::Error::other(format!("cannot map another stack for a goroutine: {why} (see ulimit -v, vm.max_map_count)"))
+    };
+    stack::count_mapped_guard()?;
+    // The crate panics where the system gives no memory, which whoever has a panic hook would see each time.
+    if let Err(error) = stack::probe(usable + stack::MIN_STRIDE) {
+        stack::uncount_mapped_guard();
+        return Err(no_stack(&error));
+    }
     let slot = Slot::leak(Stride { base: 0, size: 0 }, class);
     let owner = std::ptr::from_ref(slot).cast();
-    // It panics where the system gives no memory.
-    let generated = std::panic::catch_unwind(|| Generated::leak(usable, run, owner))
-        .map_err(|_| io::Error::other("cannot map another stack for a goroutine (see ulimit -v, vm.max_map_count)"))?;
-    slot.execution.belongs_to(owner, generated);
-    Ok(slot)
+    match std::panic::catch_unwind(|| Generated::leak(usable, run, owner)) {
+        Ok(generated) => {
+            slot.execution.belongs_to(owner, generated);
+            Ok(slot)
+        }
+        Err(_) => {
+            stack::uncount_mapped_guard();
+            // SAFETY: there is no stack whose slot it is.
+            unsafe { Slot::free(slot) };
+            Err(no_stack(&"the system refuses it"))
+        }
+    }
 }

@@ -122,6 +122,8 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
                 slots.push(slot);
             }
             Err(error) => {
+                // SAFETY: there is no thread that got it.
+                unsafe { Slot::free(slot) };
                 failure = Some(error);
                 break;
             }

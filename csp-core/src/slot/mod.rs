@@ -84,6 +84,16 @@ impl Slot {
         slot
     }
 
+    /// Frees a slot that was not to be.
+    ///
+    /// # Safety
+    ///
+    /// It comes from [`leak`](Self::leak), and nobody else has it.
+    pub(crate) unsafe fn free(slot: &'static Slot) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(std::ptr::from_ref(slot).cast_mut()) });
+    }
+
     /// For [`of`](Self::of), which begins at a part of it.
     fn expose(&self) {
         std::ptr::from_ref(self).expose_provenance();

@@ -151,19 +151,20 @@ fn make_threads(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
                 THREADS.fetch_sub(1, Ordering::Relaxed);
             },
         );
-        match thread {
-            Ok(_) => {
-                THREADS.fetch_add(1, Ordering::Relaxed);
-                slots.push(slot);
-            }
-            Err(error) if slots.is_empty() => {
-                return Err(io::Error::new(
-                    error.kind(),
-                    format!("cannot make another thread for a goroutine: {error} (see ulimit -u, the pids cgroup)"),
-                ));
-            }
-            Err(_) => break,
+        let Err(error) = thread else {
+            THREADS.fetch_add(1, Ordering::Relaxed);
+            slots.push(slot);
+            continue;
+        };
+        // SAFETY: there is no thread that got it.
+        unsafe { Slot::free(slot) };
+        if slots.is_empty() {
+            return Err(io::Error::new(
+                error.kind(),
+                format!("cannot make another thread for a goroutine: {error} (see ulimit -u, the pids cgroup)"),
+            ));
         }
+        break;
     }
     Ok(slots)
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Slot;
-use crate::context_switch::call_with_thread_pointer;
+use crate::context_switch::{self, call_with_thread_pointer};
 
 /// What the kernel keeps for a signal; glibc's `sigaction` refuses this one.
 #[repr(C)]
@@ -47,7 +47,8 @@ pub(crate) fn install() -> io::Result<()> {
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // Acquire: pairs with the Release in `install`.
     let glibc = GLIBC_HANDLER.load(Ordering::Acquire);
-    match Slot::current().and_then(Slot::worker_or_none) {
+    // Where the proof has failed after this was installed, goroutines are kernel threads: each has its own identity on.
+    match Slot::current().filter(|_| context_switch::native()).and_then(Slot::worker_or_none) {
         // SAFETY: the slot runs on that worker's kernel thread: the worker is set before the thread pointer becomes the
         // slot's. glibc's handler is async-signal-safe and touches its identity alone. A slot that never had a worker is
         // a husk in the making, on its own kernel thread.

@@ -59,7 +59,7 @@ fn thread_locals() -> usize {
     // SAFETY: a constant string that ends in a zero.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
     if symbol.is_null() {
-        return 0;
+        return static_thread_locals();
     }
     // SAFETY: the function has had this type for as long as it has been there. The attributes are initialised before
     // the call and destroyed after it.
@@ -75,6 +75,24 @@ fn thread_locals() -> usize {
     };
     // It is meant to be the smallest stack of a thread: beside them, a page of guard and what any thread needs.
     least.saturating_sub(libc::PTHREAD_STACK_MIN + PAGE)
+}
+
+/// The same of a program that is linked statically, in which nothing can be looked up.
+#[cfg(csp_native)]
+fn static_thread_locals() -> usize {
+    unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, sum: *mut libc::c_void) -> i32 {
+        // SAFETY: `dl_iterate_phdr` passes a description that is good during the call, and our own argument.
+        unsafe {
+            let headers = std::slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
+            let locals = headers.iter().filter(|header| header.p_type == libc::PT_TLS);
+            *sum.cast::<usize>() += locals.map(|header| (header.p_memsz + header.p_align) as usize).sum::<usize>();
+        }
+        0
+    }
+    let mut sum = 0_usize;
+    // SAFETY: `add` is called during the call alone.
+    unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut sum).cast()) };
+    sum
 }
 
 #[cfg(not(csp_native))]
@@ -231,17 +249,32 @@ fn install_guard(base: usize) -> io::Result<()> {
         return Ok(());
     }
     let error = io::Error::last_os_error();
+    uncount_mapped_guard();
     Err(if error.raw_os_error() == Some(libc::ENOMEM) { out_of_mappings() } else { error })
 }
+
+static MAPPED_GUARDS: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts a stack whose guard is a mapping of its own, or says that there can be no more. Some mappings are left to the rest
 /// of the program: its allocator maps memory too, and cannot do without.
 pub(crate) fn count_mapped_guard() -> io::Result<()> {
-    static GUARDS: AtomicUsize = AtomicUsize::new(0);
-    if GUARDS.load(Ordering::Relaxed) >= (max_mappings() - max_mappings() / 8) / 2 {
+    if MAPPED_GUARDS.load(Ordering::Relaxed) >= (max_mappings() - max_mappings() / 8) / 2 {
         return Err(out_of_mappings());
     }
-    GUARDS.fetch_add(1, Ordering::Relaxed);
+    MAPPED_GUARDS.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Takes back what [`count_mapped_guard`] has counted: there is no stack after all.
+pub(crate) fn uncount_mapped_guard() {
+    MAPPED_GUARDS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether a stack of that size could be mapped now, by somebody who does not leave any address space to the program.
+pub(crate) fn probe(size: usize) -> io::Result<()> {
+    let base = reserve(size)?;
+    // SAFETY: the mapping just made, used by nobody.
+    unsafe { libc::munmap(base as *mut _, size) };
     Ok(())
 }
 
