@@ -140,7 +140,7 @@ MUTATIONS = [
     (
         "timed-out waiter against hand-over", "timeout-leaves-waiter", "chan/raw.rs",
         "who is out of time leaves its waiter in the queue",
-        "                    if waiter.is_linked() {\n                        queue.unlink(&waiter);\n                    }\n", "",
+        "                if waiter.is_linked() {\n                    queue.unlink(&waiter);\n                }\n", "",
         "loom_timed_receiver_against_hand_over",
     ),
     (

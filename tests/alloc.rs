@@ -4,7 +4,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use csp::alloc::PerWorker;
@@ -25,8 +25,8 @@ fn note() {
     CALLS_IN_ALL.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Whether the next allocation counts the frames above it, and what it has counted.
-static COUNT_FRAMES: AtomicBool = AtomicBool::new(false);
+/// An allocation of so many bytes counts the frames above it.
+const COUNTED: usize = 12_345;
 static FRAMES: AtomicUsize = AtomicUsize::new(0);
 
 unsafe extern "C" {
@@ -42,7 +42,7 @@ extern "C" fn count_frame(_: *mut (), _: *mut ()) -> i32 {
 unsafe impl GlobalAlloc for Noting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
-        if COUNT_FRAMES.swap(false, Ordering::Relaxed) {
+        if layout.size() == COUNTED {
             // SAFETY: the callback is what it expects, and does not unwind.
             unsafe { _Unwind_Backtrace(count_frame, std::ptr::null_mut()) };
         }
@@ -98,10 +98,11 @@ fn the_allocator_sees_who_calls_it() {
         #[inline(never)]
         fn deep(depth: usize) -> usize {
             if depth == 0 {
-                COUNT_FRAMES.store(true, Ordering::Relaxed);
-                return Box::leak(Box::new(1_usize)).wrapping_mul(1);
+                return std::hint::black_box(Box::new([1_u8; COUNTED])).len() / COUNTED;
             }
-            std::hint::black_box(deep(depth - 1)) + 1
+            // So that it remains a call.
+            let deeper: fn(usize) -> usize = std::hint::black_box(deep);
+            deeper(depth - 1) + 1
         }
         assert_eq!(csp::spawn(|| deep(30)).join().unwrap(), 31);
         let frames = FRAMES.load(Ordering::Relaxed);

@@ -116,22 +116,28 @@ impl<const W: usize> Stage<'_, W> {
             None => self.reference.drop_all(task),
         };
         self.start(task, operation.cloned());
-        let seen = self.settle(task, &steps)?;
+        let mut seen = self.settle(task, &steps)?;
         match operation {
             Some(operation) => self.story += &format!("task {task}: {operation} -> {}\n", Shown(&seen)),
             None => self.story += &format!("task {task}: drops all -> {}\n", Shown(&seen)),
         }
         let mut left = steps.iter().filter(|step| step.seen == seen).collect::<Vec<_>>();
+        let turn = task;
         // Those who were let go tell which of several ways it went, and those who wait on.
         let mut all = Vec::new();
         let start = Instant::now();
         let step = loop {
             for task in 0..self.tasks.len() {
-                if let Some(seen) = self.poll(task)? {
-                    self.story += &format!("    task {task} -> {}\n", Shown(&Some(seen.clone())));
-                    all.extend(seen.into_iter().map(|seen| (task, seen)));
-                    left.retain(|step| all.iter().all(|seen| step.released.contains(seen)));
+                let Some(now) = self.poll(task)? else { continue };
+                self.story += &format!("    task {task} -> {}\n", Shown(&Some(now.clone())));
+                if task == turn && seen.is_none() {
+                    // It had not even begun: there were as many waiting before as there are where it waits.
+                    seen = Some(now);
+                    left = steps.iter().filter(|step| step.seen == seen).collect();
+                } else {
+                    all.extend(now.into_iter().map(|seen| (task, seen)));
                 }
+                left.retain(|step| all.iter().all(|seen| step.released.contains(seen)));
             }
             let fits = |step: &&Step| step.released.len() == all.len() && self.all_wait_as(&step.after);
             if let Some(&step) = left.iter().find(|step| fits(step)) {
