@@ -38,6 +38,7 @@ executables() {
 }
 executables >"$results/debug"
 executables --release >"$results/release"
+[[ -s $results/debug && -s $results/release ]] || { echo "stress.sh: found no tests" >&2 && exit 1; }
 
 # round NUMBER: runs the suite in that round's form.
 round() {
@@ -73,6 +74,8 @@ for ((number = 0; number < rounds; number++)); do
     (round "$number") </dev/null &
 done
 wait
-failed=$(cat "$results"/*.failed | awk '{ sum += $1 } END { print sum }')
-echo "$rounds rounds, $failed failures"
-((failed == 0))
+# A round that broke off has left no count.
+cat "$results"/*.failed | awk -v rounds="$rounds" '
+    { sum += $1 }
+    END { printf "%d of %d rounds, %d failures\n", NR, rounds, sum; exit NR != rounds || sum != 0 }
+'

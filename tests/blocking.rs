@@ -69,6 +69,12 @@ where
     let (block, release) = make();
     let before = owed();
     let longest = longest_wait(block, release);
+    check_longest(longest, before);
+}
+
+/// Checks the longest wait since `owed()` was `before`.
+#[track_caller]
+fn check_longest(longest: Duration, before: Duration) {
     let owed = owed().saturating_sub(before);
     println!("the longest wait was {longest:?}; the machine owed {owed:?}");
     assert!(longest <= BOUND + owed, "a goroutine waited for {longest:?}, of which the machine owed {owed:?} at most");
@@ -259,15 +265,10 @@ fn nobody_waits_among_goroutines_that_talk_all_the_time() {
             });
             hog.join().unwrap();
         }
-        let (longest, owed) = (longest.get(), owed().saturating_sub(before));
+        check_longest(longest.get(), before);
         stop.store(true, Ordering::Relaxed);
         tx.close();
         others.into_iter().for_each(|other| other.join().unwrap());
-        println!("the longest wait was {longest:?}; the machine owed {owed:?}");
-        assert!(
-            longest <= BOUND + owed,
-            "a goroutine waited for {longest:?}, of which the machine owed {owed:?} at most"
-        );
     })
     .expect_success();
 }

@@ -27,9 +27,8 @@ use std::alloc::{GlobalAlloc, Layout};
 /// thread-locals of the caller belongs outside, `Tracing<PerWorker<A>>`: within, it sees the worker's.
 ///
 /// Outside goroutines, in the dense mode, where goroutines are OS threads, and under ThreadSanitizer it calls `A` and does
-/// nothing else. Where
-/// the thread pointer can be changed by a system call alone (no FSGSBASE) it does nothing else either, since that costs
-/// more than it is worth. `scripts/allocators.sh` measures what it saves and what it costs.
+/// nothing else. Where the thread pointer can be changed by a system call alone (no FSGSBASE) it does nothing else either,
+/// since that costs more than it is worth. `scripts/allocators.sh` measures what it saves and what it costs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PerWorker<A>(A);
 

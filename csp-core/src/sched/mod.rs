@@ -749,14 +749,13 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         }
         return None;
     };
-    if processor.is_too_many() && processor.index < PROCS.load(Ordering::Relaxed) {
-        processor.set_surplus(false);
-        give_away_queues(processor);
-        idle::sleep(worker, processor);
-        return None;
-    }
     if processor.is_too_many() {
         give_away_queues(processor);
+        if processor.index < PROCS.load(Ordering::Relaxed) {
+            processor.set_surplus(false);
+            idle::sleep(worker, processor);
+            return None;
+        }
         worker.set_processor(None);
         idle::put_processor(processor);
         if !lower_searching(worker) {

@@ -57,21 +57,18 @@ pub(crate) fn generate(usable: usize, class: u8) -> io::Result<&'static Slot> {
     let no_stack = |why: &dyn std::fmt::Display| {
         io::Error::other(format!("cannot map another stack for a goroutine: {why} (see ulimit -v, vm.max_map_count)"))
     };
-    stack::count_mapped_guard()?;
+    stack::check_mappings()?;
     // The crate panics where the system gives no memory, which whoever has a panic hook would see each time.
-    if let Err(error) = stack::probe(usable + stack::MIN_STRIDE) {
-        stack::uncount_mapped_guard();
-        return Err(no_stack(&error));
-    }
+    stack::probe(usable + stack::MIN_STRIDE).map_err(|error| no_stack(&error))?;
     let slot = Slot::leak(Stride { base: 0, size: 0 }, class);
     let owner = std::ptr::from_ref(slot).cast();
     match std::panic::catch_unwind(|| Generated::leak(usable, run, owner)) {
         Ok(generated) => {
+            stack::count_mapped_guard();
             slot.execution.belongs_to(owner, generated);
             Ok(slot)
         }
         Err(_) => {
-            stack::uncount_mapped_guard();
             // SAFETY: there is no stack whose slot it is.
             unsafe { Slot::free(slot) };
             Err(no_stack(&"the system refuses it"))

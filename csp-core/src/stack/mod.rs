@@ -243,31 +243,31 @@ fn install_guard(base: usize) -> io::Result<()> {
         }
         GUARD_BY_MPROTECT.store(true, Ordering::Relaxed);
     }
-    count_mapped_guard()?;
+    check_mappings()?;
     // SAFETY: as above.
     if unsafe { libc::mprotect(base as *mut _, GUARD_SIZE, libc::PROT_NONE) } == 0 {
+        count_mapped_guard();
         return Ok(());
     }
     let error = io::Error::last_os_error();
-    uncount_mapped_guard();
     Err(if error.raw_os_error() == Some(libc::ENOMEM) { out_of_mappings() } else { error })
 }
 
 static MAPPED_GUARDS: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts a stack whose guard is a mapping of its own, or says that there can be no more. Some mappings are left to the rest
-/// of the program: its allocator maps memory too, and cannot do without.
-pub(crate) fn count_mapped_guard() -> io::Result<()> {
+/// Says where there can be no more stacks whose guards are mappings of their own. Some mappings are left to the rest of the
+/// program: its allocator maps memory too, and cannot do without. One thread at a time makes stacks, so that the one that
+/// was found possible can be counted once it is there.
+pub(crate) fn check_mappings() -> io::Result<()> {
     if MAPPED_GUARDS.load(Ordering::Relaxed) >= (max_mappings() - max_mappings() / 8) / 2 {
         return Err(out_of_mappings());
     }
-    MAPPED_GUARDS.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
-/// Takes back what [`count_mapped_guard`] has counted: there is no stack after all.
-pub(crate) fn uncount_mapped_guard() {
-    MAPPED_GUARDS.fetch_sub(1, Ordering::Relaxed);
+/// Counts a stack whose guard is a mapping of its own.
+pub(crate) fn count_mapped_guard() {
+    MAPPED_GUARDS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Whether a stack of that size could be mapped now, by somebody who does not leave any address space to the program.
