@@ -33,6 +33,7 @@ pub(crate) mod idle;
 pub(crate) mod os_thread;
 pub(crate) mod packing;
 pub(crate) mod park;
+pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod record;
 pub(crate) mod run_queue;
@@ -119,6 +120,11 @@ fn enter() -> Option<worker::Entered> {
         Some(slot) => Some(slot.worker().enter()),
         None => WORKER.get().map(Worker::enter),
     }
+}
+
+/// Whether the caller holds a processor.
+fn is_at_work() -> bool {
+    enter().is_some_and(|entered| entered.processor.is_some())
 }
 
 // --- Starting and ending -------------------------------------------------------------------------------------------
@@ -238,7 +244,7 @@ fn pick_for_warm_slot(slot: &Slot, worker: &'static Worker, processor: Option<&'
     if slot.retired.load(Ordering::Relaxed) || worker.ends.get() || worker.reserved || worker.locked_slot().is_some() {
         return None;
     }
-    let work = pick(worker, processor, true)?.into_work();
+    let work = pick(worker, processor, true, true)?.into_work();
     match work {
         Work::Fresh(task) if task.class == slot.class && !task.locked && task.slot.is_none() => Some(Work::Fresh(task)),
         Work::Fresh(task) => {
@@ -290,7 +296,7 @@ fn next_execution(worker: &'static Worker, processor: Option<&'static Processor>
     if worker.reserved || worker.locked_slot().is_some() || duties_are_next(processor) {
         return &worker.execution;
     }
-    let Some(runnable) = pick(worker, processor, false) else { return &worker.execution };
+    let Some(runnable) = pick(worker, processor, false, false) else { return &worker.execution };
     match runnable.into_work() {
         Work::Suspended(next) if may_switch_to(next) => {
             next.set_worker(worker);
@@ -533,9 +539,14 @@ pub(crate) fn next_deadline() -> Option<Instant> {
 // --- Picking -------------------------------------------------------------------------------------------------------
 
 /// The next goroutine of the processor's own, if there is one. Begins a time slice. Where `duties` are not to be done, the
-/// caller may hold the locks of channels: see [`duties_are_next`].
+/// caller may hold the locks of channels: see [`duties_are_next`]. `ended` says that the last one has, instead of waiting.
 #[inline(always)]
-fn pick(worker: &'static Worker, processor: &'static Processor, duties: bool) -> Option<Runnable> {
+fn pick(
+    worker: &'static Worker,
+    processor: &'static Processor,
+    duties: bool,
+    ended: bool,
+) -> Option<Runnable> {
     worker.clear_preemption();
     let tick = processor.advance();
     if tick.is_multiple_of(GLOBAL_TICKS / 4)
@@ -549,10 +560,13 @@ fn pick(worker: &'static Worker, processor: &'static Processor, duties: bool) ->
     if let Some(runnable) = processor.ready.pop() {
         return Some(runnable);
     }
-    if let Some(spawner) = processor.pop_spawner(false) {
+    // Where those that have started wait instead of ending, each that is started takes a stack, and may wait for what its
+    // spawner does next.
+    let room = if ended { deque::CAPACITY / 2 } else { 1 };
+    if let Some(spawner) = processor.pop_spawner(room) {
         return Some(Runnable::suspended(spawner));
     }
-    processor.fresh.pop().or_else(|| processor.pop_spawner(true).map(Runnable::suspended))
+    processor.fresh.pop().or_else(|| processor.pop_spawner(0).map(Runnable::suspended))
 }
 
 /// Whether the next pick is to do more than to pick: to run timers, to take from the global queue, to give everything
@@ -592,7 +606,7 @@ fn pick_for_fairness(processor: &'static Processor, tick: u32, duties: bool) -> 
         // The oldest rarely: each may begin another branch of a tree, with slots of its own.
         2 if processor.take_starving() => processor.fresh.steal(),
         2 => processor.fresh.pop(),
-        _ => processor.pop_spawner(true).map(Runnable::suspended),
+        _ => processor.pop_spawner(0).map(Runnable::suspended),
     }
 }
 
@@ -625,7 +639,7 @@ fn give_away_queues(processor: &'static Processor) {
     while let Some(runnable) = processor.fresh.steal() {
         global.push_back(runnable);
     }
-    while let Some(spawner) = processor.pop_spawner(true) {
+    while let Some(spawner) = processor.pop_spawner(0) {
         global.push_back(Runnable::suspended(spawner));
     }
     GLOBAL_LEN.store(global.len(), Ordering::Relaxed);
@@ -765,7 +779,7 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
     }
     run_timers_of(&processor.timers);
     run_timers_of(&STRAY_TIMERS);
-    if let Some(runnable) = pick(worker, processor, true).or_else(|| pick_global(processor)) {
+    if let Some(runnable) = pick(worker, processor, true, false).or_else(|| pick_global(processor)) {
         return Some(runnable);
     }
     if worker.searching.get() || start_searching(worker) {
@@ -824,7 +838,8 @@ fn search(worker: &Worker, own: &'static Processor) -> Option<Runnable> {
         return None;
     }
     let start = Instant::now();
-    let patient = procs <= available_parallelism();
+    // Where more are at work than there are CPUs, waiting takes its time from them.
+    let patient = PROCS.load(Ordering::Relaxed) <= available_parallelism() + SLEEPERS.idle();
     let mut seen = [Seen::default(); 64];
     if let Some((victim, count, since)) = worker.loot.take() {
         victim.judge_fresh(start.duration_since(since) < count * CRUMB);

@@ -9,7 +9,8 @@
 //! than once in a microsecond or so, sysmon lets half of them sleep for a little while and counts how many are picked in
 //! all. (In such programs each message has one party that waits, and so one pick.) If it is more than before, it stays so:
 //! then what they need is to be left together. Else it is tried again, much later. Where the turns are longer nothing is
-//! ever tried.
+//! ever tried, nor where many of the goroutines picked come to their end: such work is divided well by thieves, and what a
+//! processor gives up of it in the middle is not.
 //!
 //! Now and then the others are let in again, to see whether it is still so; and at once where fewer are picked than before
 //! there was a limit, or a goroutine does not come back within microseconds: the others must not wait behind it.
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// A processor whose goroutines run for longer than this from one wait to the next has work that is worth dividing.
 const LONG_TURN: Duration = Duration::from_nanos(1250);
+/// Where one goroutine ends for so many that are picked, or for fewer, they do something else than to talk.
+const PICKS_PER_END: u64 = 8;
 /// How many times as many have to be picked for it to be worth it.
 const GAIN: f64 = 1.1;
 /// How many looks there are before the first trial.
@@ -64,11 +67,14 @@ impl Packing {
     }
 
     /// A look at the processors that are at work: how many goroutines each has picked since the last one, which was `elapsed`
-    /// ago.
-    pub(crate) fn look(&mut self, picks: &[u32], elapsed: Duration) {
-        let chat = !picks.is_empty() && picks.iter().all(|&picks| LONG_TURN * picks >= elapsed);
+    /// ago, and how many have ended in all.
+    pub(crate) fn look(&mut self, picks: &[u32], ended: u64, elapsed: Duration) {
+        let all: u64 = picks.iter().map(|&picks| u64::from(picks)).sum();
+        let chat = !picks.is_empty()
+            && picks.iter().all(|&picks| LONG_TURN * picks >= elapsed)
+            && ended.saturating_mul(PICKS_PER_END) < all;
         let several = chat && picks.len() > 1;
-        let rate = picks.iter().map(|&picks| f64::from(picks)).sum::<f64>() / elapsed.as_secs_f64();
+        let rate = all as f64 / elapsed.as_secs_f64();
         let limit = picks.len() / 2;
         self.state = match self.state {
             State::Free { .. } if !several => self.state,
@@ -121,7 +127,7 @@ mod tests {
             let now = packing.limit();
             assert!(now.is_none_or(|now| now == limit), "{now:?}");
             packed += u32::from(now.is_some());
-            packing.look(&picks(now), LOOK);
+            packing.look(&picks(now), 0, LOOK);
         }
         packed
     }
@@ -159,12 +165,25 @@ mod tests {
     }
 
     #[test]
+    fn goroutines_that_end_are_left_alone() {
+        let mut packing = Packing::new();
+        for _ in 0..1000 {
+            packing.look(&[10_000, 10_000], 2_500, LOOK);
+            assert_eq!(packing.limit(), None);
+        }
+        look(&mut packing, 20, 1, talk);
+        assert_eq!(packing.limit(), Some(1));
+        packing.look(&[40_000], 5_000, LOOK);
+        assert_eq!(packing.limit(), None);
+    }
+
+    #[test]
     fn a_long_turn_lets_all_in_at_once() {
         let mut packing = Packing::new();
         for picks in [&[3][..], &[]] {
             look(&mut packing, 20, 1, talk);
             assert_eq!(packing.limit(), Some(1));
-            packing.look(picks, LOOK);
+            packing.look(picks, 0, LOOK);
             assert_eq!(packing.limit(), None);
         }
     }

@@ -266,11 +266,10 @@ impl Processor {
         self.spawners_len.store(spawners.len(), Ordering::Relaxed);
     }
 
-    /// Takes the goroutine that began to wait last, if half of `fresh` is free again, or if it does not matter (`any`).
-    /// Owner.
+    /// Takes the goroutine that began to wait last, if there is room for `room` in `fresh`. Owner.
     #[inline(always)]
-    pub(crate) fn pop_spawner(&self, any: bool) -> Option<&'static Slot> {
-        if self.spawners_len.load(Ordering::Relaxed) == 0 || !(any || self.fresh.len() <= CAPACITY / 2) {
+    pub(crate) fn pop_spawner(&self, room: usize) -> Option<&'static Slot> {
+        if self.spawners_len.load(Ordering::Relaxed) == 0 || self.fresh.len() + room > CAPACITY {
             return None;
         }
         // SAFETY: as in `push_spawner`.
@@ -301,6 +300,11 @@ impl Processor {
     #[inline(always)]
     pub(crate) fn count_ended(&self) {
         self.ended.store(self.ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// How many have ended here.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Started minus ended, on this processor: may be negative.

@@ -88,8 +88,14 @@ fn run() {
     let mut trimmed = Instant::now();
     let mut untrimmed = true;
     let mut deadlock = deadlock::Watch::new();
-    let mut packer =
-        Packer { packing: Packing::new(), changes: 0, ticks: Vec::new(), at: Instant::now(), picks: Vec::new() };
+    let mut packer = Packer {
+        packing: Packing::new(),
+        changes: 0,
+        ticks: Vec::new(),
+        ended: 0,
+        at: Instant::now(),
+        picks: Vec::new(),
+    };
     loop {
         let now = Instant::now();
         COARSE_NOW.store(timer::since_start(now), Ordering::Relaxed);
@@ -170,6 +176,8 @@ struct Packer {
     changes: usize,
     /// The processors' counts of picks at the last look, and when that was.
     ticks: Vec<u32>,
+    /// How many goroutines had ended then.
+    ended: u64,
     at: Instant,
     /// How many each of those that are at work has picked since.
     picks: Vec<u32>,
@@ -197,7 +205,9 @@ impl Packer {
                 self.picks.push(tick.wrapping_sub(before));
             }
         }
-        self.packing.look(&self.picks, now.duration_since(self.at));
+        let ended = processors().map(Processor::ended).sum();
+        let before_ended = std::mem::replace(&mut self.ended, ended);
+        self.packing.look(&self.picks, ended - before_ended, now.duration_since(self.at));
         self.at = now;
         let limit = self.packing.limit();
         if limit != before {

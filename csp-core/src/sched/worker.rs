@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use super::goroutine::Runnable;
 use super::hold::Hold;
+use super::placement::Placement;
 use super::processor::Processor;
 use crate::context_switch::Execution;
 use crate::primitive::Baton;
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     brought: AtomicPtr<Processor>,
     /// Where it sleeps while it has no processor.
     sleep: Baton,
+    /// On which CPU it did.
+    pub(crate) placement: Placement,
     /// The goroutine that alone may use this thread; null for none. Written by that goroutine, while it runs here.
     pub(crate) locked: AtomicPtr<Slot>,
     /// Has had a goroutine locked to it: the state of its kernel thread may differ from that of the others.
@@ -53,7 +56,7 @@ pub(crate) struct Worker {
 }
 
 // SAFETY: the `Cell`s and `execution` are used by runtime code of the worker alone, on its own stack or on that of the
-// goroutine it runs, which is never two at once; or, `searching`, by the one who wakes it, before it does.
+// goroutine it runs, which is never two at once; or, `searching` and `placement`, by the one who wakes it, before it does.
 unsafe impl Sync for Worker {}
 // SAFETY: as above.
 unsafe impl Send for Worker {}
@@ -82,6 +85,7 @@ impl Worker {
             execution: Execution::new(),
             brought: AtomicPtr::new(std::ptr::null_mut()),
             sleep: Baton::default(),
+            placement: Placement::new(),
             locked: AtomicPtr::new(std::ptr::null_mut()),
             tainted: AtomicBool::new(false),
             reserved,
@@ -96,6 +100,7 @@ impl Worker {
 
     /// Makes the calling thread this worker's.
     pub(crate) fn adopt_thread(&self) {
+        self.placement.adopt_thread();
         #[cfg(csp_native)]
         {
             let thread_pointer = crate::context_switch::thread_pointer();
@@ -210,15 +215,21 @@ impl Worker {
 
     /// Sleeps until [`wake`](Self::wake), which brings a processor.
     pub(crate) fn sleep(&self) {
+        self.placement.remember();
         self.sleep.wait();
+        self.placement.settle();
     }
 
     /// As [`sleep`](Self::sleep), but at most until `deadline`. Says whether somebody woke it.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
         // A thread's timers may come 50 µs late otherwise. Only here: threads and processes that goroutines start inherit it.
         set_timer_slack(1);
+        self.placement.remember();
         let woken = self.sleep.wait_until(deadline);
         set_timer_slack(0);
+        if woken {
+            self.placement.settle();
+        }
         woken
     }
 
