@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -12,7 +12,7 @@ use super::sleepers::Sleepers;
 use super::worker::Worker;
 use super::{
     GLOBAL, GLOBAL_LEN, PROCS, any_work, barrier, give_away_queues, inject_quietly, lower_searching, next_deadline,
-    processors, start_searching, sysmon,
+    processors, second_deadline, start_searching, sysmon,
 };
 use crate::panic::report;
 use crate::slot::Slot;
@@ -23,14 +23,27 @@ struct Idle {
     /// How many worker threads there are, and may be.
     threads: usize,
     max_threads: usize,
-    /// Until when the sleeping worker sleeps that minds the timers.
+    /// The deadline that the sleeping worker knows of that minds the timers.
     timekeeper: Option<Instant>,
+    /// How long it slept while timers came thick and fast; zero while they do not.
+    nap: Duration,
     /// Goroutines for which no slot can be made.
     starved: Vec<Runnable>,
 }
 
-static IDLE: Mutex<Idle> =
-    Mutex::new(Idle { spare: Vec::new(), threads: 0, max_threads: 10_000, timekeeper: None, starved: Vec::new() });
+/// Where two timers or more are due within so short a time, it is not worth while to sleep and wake up for each.
+const THICK: Duration = Duration::from_micros(50);
+/// How late timers may come for that.
+const LONGEST_NAP: Duration = Duration::from_micros(400);
+
+static IDLE: Mutex<Idle> = Mutex::new(Idle {
+    spare: Vec::new(),
+    threads: 0,
+    max_threads: 10_000,
+    timekeeper: None,
+    nap: Duration::ZERO,
+    starved: Vec::new(),
+});
 #[cfg(not(csp_loom))]
 pub(crate) static SLEEPERS: Sleepers<&'static Worker, &'static Processor> = Sleepers::new();
 #[cfg(csp_loom)]
@@ -252,7 +265,7 @@ fn take_back(worker: &'static Worker) -> bool {
 
 fn mind_timers_and_sleep(worker: &'static Worker) {
     let Some(deadline) = next_deadline() else { return worker.sleep() };
-    {
+    let nap = {
         // One of the sleepers minds the timers: the one that knows of the earliest.
         let mut idle = IDLE.lock();
         if idle.timekeeper.is_some_and(|t| t <= deadline) {
@@ -260,8 +273,16 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
             return worker.sleep();
         }
         idle.timekeeper = Some(deadline);
-    }
-    let woken = worker.sleep_until(deadline);
+        // Those that come while it sleeps are served together.
+        let now = Instant::now();
+        let thick = deadline <= now + THICK && second_deadline().is_some_and(|second| second <= now + THICK);
+        idle.nap = if thick { (idle.nap * 2).clamp(THICK, LONGEST_NAP) } else { Duration::ZERO };
+        thick.then(|| now + idle.nap)
+    };
+    let woken = match nap {
+        Some(until) => worker.sleep_until(until),
+        None => worker.sleep_exactly_until(deadline),
+    };
     {
         let mut idle = IDLE.lock();
         if idle.timekeeper == Some(deadline) {
@@ -273,6 +294,11 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
     if !woken && !take_back(worker) {
         worker.sleep();
     }
+}
+
+/// Whether a sleeping worker minds the timer that is due at `deadline`.
+pub(crate) fn minds_timer(deadline: Instant) -> bool {
+    IDLE.lock().timekeeper.is_some_and(|t| t <= deadline)
 }
 
 /// Sleeps until somebody brings a processor, unless one is idle.

@@ -536,6 +536,19 @@ pub(crate) fn next_deadline() -> Option<Instant> {
     timer::instant(all_timers().map(Timers::next).min()?)
 }
 
+/// When the one after it is due, or earlier.
+fn second_deadline() -> Option<Instant> {
+    let (mut first, mut second) = (timer::NEVER, timer::NEVER);
+    for when in all_timers().flat_map(|timers| timers.next_two()) {
+        if when < first {
+            (first, second) = (when, first);
+        } else {
+            second = second.min(when);
+        }
+    }
+    timer::instant(second)
+}
+
 // --- Picking -------------------------------------------------------------------------------------------------------
 
 /// The next goroutine of the processor's own, if there is one. Begins a time slice. Where `duties` are not to be done, the

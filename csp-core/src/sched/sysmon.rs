@@ -21,6 +21,8 @@ use crate::time::timer::{self, Timers};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_micros(2500);
+/// How soon it looks again for a timer that nobody else minds.
+const SHORTEST_PERIOD: Duration = Duration::from_micros(500);
 /// How long a goroutine may run before it is asked to give way; if it does not by the next look, its processor is taken.
 const TIME_SLICE: Duration = Duration::from_millis(10);
 /// How often goroutines that wait for a stack are tried before nothing but them counts as deadlock.
@@ -28,6 +30,7 @@ const STARVED_ROUNDS: u32 = 50;
 /// As many goroutines are picked between two looks where they are not worth stealing; at 400 ns each there are 6,250.
 const MANY: u32 = 2000;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
+const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 
 static ASLEEP: AtomicBool = AtomicBool::new(false);
 static ROUSED: Condvar = Condvar::new();
@@ -86,6 +89,7 @@ fn run() {
     let mut looks = 0u32;
     let mut starved_rounds = 0;
     let mut trimmed = Instant::now();
+    let mut swept = trimmed;
     let mut untrimmed = true;
     let mut deadlock = deadlock::Watch::new();
     let mut packer = Packer {
@@ -126,19 +130,24 @@ fn run() {
         // Goroutines that wait for a stack may get one yet: they are tried for seconds before that is called deadlock.
         let starved = idle::starved() != 0;
         if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
-            // The deadlines of waits that are over keep nobody from being deadlocked.
-            all_timers().for_each(Timers::sweep);
+            // The deadlines of waits that are over keep nobody from being deadlocked. But to look at all of them takes long.
+            let sweep = now.duration_since(swept) >= SWEEP_PERIOD;
+            if sweep {
+                all_timers().for_each(Timers::sweep);
+                swept = now;
+            }
+            let unswept = (!sweep && next_deadline().is_some()).then_some(SWEEP_PERIOD);
             let again = deadlock.look();
             let starved = starved.then_some(PERIOD);
             // What ran last has left stacks, whose memory is still to be given back.
             let trim = untrimmed.then_some(TRIM_PERIOD);
             // Work for which no thread could be made: nobody else tries again.
             let stranded = any_work().then_some(PERIOD);
-            sleep([again, starved, trim, stranded].into_iter().flatten().min());
+            sleep([again, unswept, starved, trim, stranded].into_iter().flatten().min());
             idle_looks = 0;
         } else {
-            let until_timer = next_deadline().map(|d| d.saturating_duration_since(now));
-            let pause = until_timer.map_or(PERIOD, |t| t.clamp(Duration::from_micros(100), PERIOD));
+            let until_timer = next_deadline().filter(|&d| !idle::minds_timer(d)).map(|d| d.saturating_duration_since(now));
+            let pause = until_timer.map_or(PERIOD, |t| t.clamp(SHORTEST_PERIOD, PERIOD));
             let mut requests = REQUESTS.lock();
             if requests.is_empty() {
                 ROUSED.wait_for(&mut requests, pause);

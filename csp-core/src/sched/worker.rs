@@ -222,14 +222,20 @@ impl Worker {
 
     /// As [`sleep`](Self::sleep), but at most until `deadline`. Says whether somebody woke it.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
-        // A thread's timers may come 50 µs late otherwise. Only here: threads and processes that goroutines start inherit it.
-        set_timer_slack(1);
         self.placement.remember();
         let woken = self.sleep.wait_until(deadline);
-        set_timer_slack(0);
         if woken {
             self.placement.settle();
         }
+        woken
+    }
+
+    /// As [`sleep_until`](Self::sleep_until), which may take 50 µs longer.
+    pub(crate) fn sleep_exactly_until(&self, deadline: Instant) -> bool {
+        // Only here: threads and processes that goroutines start inherit it.
+        set_timer_slack(1);
+        let woken = self.sleep_until(deadline);
+        set_timer_slack(0);
         woken
     }
 

@@ -93,6 +93,18 @@ impl Timers {
         self.next.load(Ordering::SeqCst)
     }
 
+    /// When the two earliest are due; [`NEVER`] for what there is not.
+    pub(crate) fn next_two(&self) -> [u64; 2] {
+        if self.next() == NEVER {
+            return [NEVER; 2];
+        }
+        let heap = self.heap.lock();
+        let mut entries = heap.entries.as_slice().iter().map(|e| e.when);
+        let first = entries.next().unwrap_or(NEVER);
+        // The second is one of the first one's children.
+        [first, entries.take(2).min().unwrap_or(NEVER)]
+    }
+
     /// Ends the wait `ticket` of `parker` at `deadline`, unless it has ended by then.
     pub(crate) fn arm(&self, deadline: Instant, parker: &'static Parker, ticket: Ticket) {
         let when = since_start(deadline).min(NEVER - 1);
