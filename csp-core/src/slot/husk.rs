@@ -24,6 +24,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use super::Slot;
 use crate::context_switch::{self, leave_kernel_thread};
 use crate::stack::Stride;
@@ -35,10 +37,37 @@ static NEXT_TID: AtomicI32 = AtomicI32::new(FIRST_TID);
 const FIRST_TID: i32 = 1 << 22;
 const END_OF_TIDS: i32 = 1 << 30;
 
-/// How many husks of the batch in hand have left their stack.
-static LEFT: AtomicU32 = AtomicU32::new(0);
-/// Whether the kernel threads of husks may end. Static, since they look at it to the last.
-static MAY_END: AtomicU32 = AtomicU32::new(0);
+/// What a batch in hand shares with the kernel threads of its husks. Static, since they look at it to the last; those of an
+/// earlier batch, too: then they stay until this one is done.
+struct Batch {
+    /// One batch at a time.
+    lock: Mutex<()>,
+    /// How many husks have left their stack.
+    left: AtomicU32,
+    /// Whether their kernel threads may end.
+    may_end: AtomicU32,
+}
+
+static BATCHES: [Batch; 8] = [const { Batch::new() }; 8];
+
+impl Batch {
+    const fn new() -> Self {
+        Self { lock: Mutex::new(()), left: AtomicU32::new(0), may_end: AtomicU32::new(0) }
+    }
+
+    /// One that nobody has in hand.
+    fn take() -> (&'static Self, MutexGuard<'static, ()>) {
+        let free = BATCHES.iter().find_map(|batch| Some((batch, batch.lock.try_lock()?)));
+        free.unwrap_or_else(|| (&BATCHES[0], BATCHES[0].lock.lock()))
+    }
+}
+
+/// What `start` needs to know. Lies on the stack of the maker, who waits until every husk has left.
+struct Start {
+    slot: &'static Slot,
+    batch: &'static Batch,
+}
+
 /// The word that the kernel clears when a husk's thread ends.
 static CLEARED_AT_EXIT: AtomicI32 = AtomicI32::new(0);
 
@@ -94,16 +123,19 @@ pub(crate) fn is_husk_tid(tid: i32) -> bool {
 ///
 /// # Safety
 ///
-/// The caller holds the lock of the pool: one batch at a time. The strides are unused.
+/// The strides are unused.
 pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'static Slot>> {
     let count = strides.len();
     if NEXT_TID.load(Ordering::Relaxed) > END_OF_TIDS - count as i32 {
         return Err(io::Error::other("all thread identities are used up"));
     }
     let mut slots = Vec::with_capacity(count);
+    // Never moved: there is room for all.
+    let mut starts = Vec::with_capacity(count);
     let mut failure = None;
-    LEFT.store(0, Ordering::Relaxed);
-    MAY_END.store(0, Ordering::Relaxed);
+    let (batch, _one_at_a_time) = Batch::take();
+    batch.left.store(0, Ordering::Relaxed);
+    batch.may_end.store(0, Ordering::Relaxed);
 
     let mut old_mask = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: plain calls on our own memory. The husks inherit the mask: no handler may run on an identity whose kernel
@@ -115,8 +147,10 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
     }
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
-        // SAFETY: the stride is unused, and the slot is the argument that `start` expects.
-        match unsafe { create(stride, super::stagger(stride), start, ptr::from_ref(slot).cast_mut().cast()) } {
+        starts.push(Start { slot, batch });
+        let arg = ptr::from_ref(&starts[slots.len()]).cast_mut().cast();
+        // SAFETY: the stride is unused, and the argument is what `start` expects.
+        match unsafe { create(stride, super::stagger(stride), start, arg) } {
             Ok(()) => {
                 strides.pop();
                 slots.push(slot);
@@ -134,7 +168,7 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
 
     let mut looks = 0u32;
     // Acquire: pairs with the locked increment in `leave_kernel_thread`: what the husk wrote to its slot is ours.
-    while LEFT.load(Ordering::Acquire) < slots.len() as u32 {
+    while batch.left.load(Ordering::Acquire) < slots.len() as u32 {
         looks += 1;
         if looks < 50 {
             std::thread::yield_now();
@@ -145,9 +179,12 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
     #[cfg(csp_tsan)]
     slots.iter().for_each(|slot: &&Slot| slot.execution.edge.acquire());
     pass_through_glibc_lock();
-    MAY_END.store(1, Ordering::Release);
+    batch.may_end.store(1, Ordering::Release);
     // SAFETY: FUTEX_WAKE on a static word; the waiters are the kernel threads in `leave_kernel_thread`.
-    unsafe { libc::syscall(libc::SYS_futex, MAY_END.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
+    unsafe {
+        let word = batch.may_end.as_ptr();
+        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX);
+    }
     match failure {
         Some(error) if slots.is_empty() => Err(error),
         _ => Ok(slots),
@@ -203,8 +240,8 @@ fn pass_through_glibc_lock() {
 }
 
 extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: `make` passes a slot.
-    let slot: &'static Slot = unsafe { &*arg.cast::<Slot>() };
+    // SAFETY: `make` passes a `Start`, and waits for us.
+    let &Start { slot, batch } = unsafe { &*arg.cast::<Start>() };
     slot.adopt_thread();
     // SAFETY: this is the identity that is to become a husk; nobody else uses the slot before it has left.
     let commit = unsafe {
@@ -212,7 +249,7 @@ extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
         detach_from_kernel_thread();
         #[cfg(csp_tsan)]
         slot.execution.edge.release();
-        leave_kernel_thread(slot.execution.context.get(), LEFT.as_ptr(), MAY_END.as_ptr())
+        leave_kernel_thread(slot.execution.context.get(), batch.left.as_ptr(), batch.may_end.as_ptr())
     };
     #[cfg(csp_tsan)]
     slot.execution.edge.acquire();

@@ -33,6 +33,8 @@ struct Maker {
 static FREE: [Mutex<Class>; CLASSES] =
     [const { Mutex::new(Class { free: Vec::new(), low_water: 0, made: 0 }) }; CLASSES];
 static MAKER: Mutex<Option<Maker>> = Mutex::new(None);
+/// Held while one of the first batches of a class is made: who comes second may find enough when it is done.
+static FIRST_BATCHES: Mutex<()> = Mutex::new(());
 static ALL: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -70,14 +72,16 @@ pub(crate) fn put(slots: impl Iterator<Item = &'static Slot>) {
 }
 
 /// Makes a batch of slots of a class and moves it to `out`. For a thread on its own stack.
+///
+/// Several threads make batches side by side where many are needed: half of the time is the kernel's.
 pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
-    let mut maker = MAKER.lock();
-    // Another thread may have made some while we waited for our turn.
+    let made = || FREE[usize::from(class)].lock().made;
+    let _alone = (made() < LARGEST_BATCH).then(|| FIRST_BATCHES.lock());
+    // Another thread may have made some, or put some back, meanwhile.
     if take(class, LARGEST_BATCH / 2, out) {
         return Ok(());
     }
-    let made = FREE[usize::from(class)].lock().made;
-    let batch = make_batch(&mut maker, class, made.clamp(4, LARGEST_BATCH))?;
+    let batch = make_batch(class, made().clamp(4, LARGEST_BATCH))?;
     FREE[usize::from(class)].lock().made += batch.len();
     COUNT.fetch_add(batch.len(), Ordering::Relaxed);
     ALL.lock().extend(&batch);
@@ -85,28 +89,11 @@ pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
     Ok(())
 }
 
-fn make_batch(maker: &mut Option<Maker>, class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
+fn make_batch(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
     #[cfg(csp_native)]
     if context_switch::own_stacks() {
-        let maker = maker.get_or_insert_with(|| Maker {
-            regions: (0..CLASSES as u8).map(|c| Region::new(stride_of_class(c))).collect(),
-            spare: vec![Vec::new(); CLASSES],
-        });
-        let mut strides = std::mem::take(&mut maker.spare[usize::from(class)]);
-        let mut failure = None;
-        while strides.len() < count {
-            match maker.regions[usize::from(class)].take() {
-                Ok(stride) => strides.push(stride),
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        if let (true, Some(error)) = (strides.is_empty(), failure) {
-            return Err(error);
-        }
-        // SAFETY: we hold the maker's lock; the strides are new.
+        let mut strides = take_strides(class, count)?;
+        // SAFETY: the strides are new, or were not used up to now.
         let batch = unsafe {
             if context_switch::native() {
                 super::husk::make(&mut strides, class)
@@ -114,14 +101,35 @@ fn make_batch(maker: &mut Option<Maker>, class: u8, count: usize) -> io::Result<
                 Ok(super::bare::make(&mut strides, class))
             }
         };
-        maker.spare[usize::from(class)] = strides;
+        if let (false, Some(maker)) = (strides.is_empty(), &mut *MAKER.lock()) {
+            maker.spare[usize::from(class)].append(&mut strides);
+        }
         return batch;
     }
-    let _ = maker;
     if context_switch::stackful() {
         return generate(class, count);
     }
     make_threads(class, count)
+}
+
+/// `count` strides, or fewer where the system refuses more; an error when it refuses the first.
+#[cfg(csp_native)]
+fn take_strides(class: u8, count: usize) -> io::Result<Vec<Stride>> {
+    let mut maker = MAKER.lock();
+    let maker = maker.get_or_insert_with(|| Maker {
+        regions: (0..CLASSES as u8).map(|c| Region::new(stride_of_class(c))).collect(),
+        spare: vec![Vec::new(); CLASSES],
+    });
+    let spare = &mut maker.spare[usize::from(class)];
+    let mut strides = spare.split_off(spare.len().saturating_sub(count));
+    while strides.len() < count {
+        match maker.regions[usize::from(class)].take() {
+            Ok(stride) => strides.push(stride),
+            Err(error) if strides.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(strides)
 }
 
 /// The generator backend.
