@@ -137,6 +137,33 @@ mod spawning {
         assert_eq!(sum.join().unwrap(), count * (count - 1) / 2);
     }
 
+    /// Each waits for room again and again, and must not wait for the others to stop.
+    #[test]
+    fn goroutines_that_start_others_for_ever_take_turns() {
+        in_child(&[], || {
+            csp::runtime::set_max_procs(1);
+            let counts = Arc::new([const { AtomicUsize::new(0) }; 3]);
+            let spawners = (0..3).map(|me| {
+                let counts = counts.clone();
+                csp::spawn(move || {
+                    // Far more than it takes, so that it ends in any case.
+                    for _ in 0..scaled(20_000_000, 2_000_000) {
+                        csp::spawn(|| ());
+                        counts[me].fetch_add(1, Ordering::Relaxed);
+                        if counts.iter().all(|count| count.load(Ordering::Relaxed) >= 2000) {
+                            return true;
+                        }
+                    }
+                    false
+                })
+            });
+            for spawner in spawners.collect::<Vec<_>>() {
+                assert!(spawner.join().unwrap(), "{counts:?}");
+            }
+        })
+        .expect_success();
+    }
+
     #[test]
     fn yield_now_lets_the_others_run() {
         // With one processor or more: whoever waits for the other's turn gets there by yielding alone.

@@ -25,8 +25,9 @@ struct Idle {
     max_threads: usize,
     /// The deadline that the sleeping worker knows of that minds the timers.
     timekeeper: Option<Instant>,
-    /// How long it slept while timers came thick and fast; zero while they do not.
+    /// How long one slept last because timers came thick and fast, and until when.
     nap: Duration,
+    nap_end: Option<Instant>,
     /// Goroutines for which no slot can be made.
     starved: Vec<Runnable>,
 }
@@ -42,6 +43,7 @@ static IDLE: Mutex<Idle> = Mutex::new(Idle {
     max_threads: 10_000,
     timekeeper: None,
     nap: Duration::ZERO,
+    nap_end: None,
     starved: Vec::new(),
 });
 #[cfg(not(csp_loom))]
@@ -142,9 +144,10 @@ pub(crate) fn start_worker(processor: &'static Processor, searching: bool) -> bo
         worker.searching.set(searching);
         worker.set_processor(Some(processor));
         if searching && super::is_at_work() {
-            worker.placement.part();
+            worker.placement.part(|| worker.wake());
+        } else {
+            worker.wake();
         }
-        worker.wake();
         sysmon::rouse();
         return true;
     }
@@ -265,6 +268,8 @@ fn take_back(worker: &'static Worker) -> bool {
 
 fn mind_timers_and_sleep(worker: &'static Worker) {
     let Some(deadline) = next_deadline() else { return worker.sleep() };
+    let now = Instant::now();
+    let thick = deadline <= now + THICK && second_deadline().is_some_and(|second| second <= now + THICK);
     let nap = {
         // One of the sleepers minds the timers: the one that knows of the earliest.
         let mut idle = IDLE.lock();
@@ -274,10 +279,13 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
         }
         idle.timekeeper = Some(deadline);
         // Those that come while it sleeps are served together.
-        let now = Instant::now();
-        let thick = deadline <= now + THICK && second_deadline().is_some_and(|second| second <= now + THICK);
-        idle.nap = if thick { (idle.nap * 2).clamp(THICK, LONGEST_NAP) } else { Duration::ZERO };
-        thick.then(|| now + idle.nap)
+        thick.then(|| {
+            let again = idle.nap_end.is_some_and(|end| now.duration_since(end) < LONGEST_NAP);
+            idle.nap = if again { (idle.nap * 2).min(LONGEST_NAP) } else { THICK };
+            let end = now + idle.nap;
+            idle.nap_end = Some(end);
+            end
+        })
     };
     let woken = match nap {
         Some(until) => worker.sleep_until(until),

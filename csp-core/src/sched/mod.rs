@@ -619,7 +619,7 @@ fn pick_for_fairness(processor: &'static Processor, tick: u32, duties: bool) -> 
         // The oldest rarely: each may begin another branch of a tree, with slots of its own.
         2 if processor.take_starving() => processor.fresh.steal(),
         2 => processor.fresh.pop(),
-        _ => processor.pop_spawner(0).map(Runnable::suspended),
+        _ => processor.pop_oldest_spawner().map(Runnable::suspended),
     }
 }
 

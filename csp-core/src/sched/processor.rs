@@ -1,6 +1,7 @@
 //! Processors: the right to run goroutines, as many as GOMAXPROCS, each with its queues and its slots.
 
 use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -57,7 +58,7 @@ pub(crate) struct Processor {
     /// Memory for goroutines to be. Used by the owner.
     pub(crate) records: Records,
     /// Goroutines that wait for room in `fresh` to start others, the last one first. Used by the owner.
-    spawners: UnsafeCell<Vec<&'static Slot>>,
+    spawners: UnsafeCell<VecDeque<&'static Slot>>,
     /// How many they are. Written by the owner.
     spawners_len: AtomicUsize,
     /// The oldest in `fresh` has waited too long. Set by sysmon, cleared by the owner.
@@ -95,7 +96,7 @@ impl Processor {
             random: Cell::new(0x9e37_79b9u32.wrapping_mul(index as u32 + 1) | 1),
             slots: UnsafeCell::new(Vec::with_capacity(KEPT_SLOTS)),
             records: Records::new(),
-            spawners: UnsafeCell::new(Vec::new()),
+            spawners: UnsafeCell::new(VecDeque::new()),
             spawners_len: AtomicUsize::new(0),
             starving: AtomicBool::new(false),
             ready: RunQueue::new(),
@@ -262,7 +263,7 @@ impl Processor {
     pub(crate) fn push_spawner(&self, slot: &'static Slot) {
         // SAFETY: the owner alone uses `spawners`.
         let spawners = unsafe { &mut *self.spawners.get() };
-        spawners.push(slot);
+        spawners.push_back(slot);
         self.spawners_len.store(spawners.len(), Ordering::Relaxed);
     }
 
@@ -274,7 +275,16 @@ impl Processor {
         }
         // SAFETY: as in `push_spawner`.
         let spawners = unsafe { &mut *self.spawners.get() };
-        let slot = spawners.pop();
+        let slot = spawners.pop_back();
+        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
+        slot
+    }
+
+    /// Takes the goroutine that has waited for longest. Owner.
+    pub(crate) fn pop_oldest_spawner(&self) -> Option<&'static Slot> {
+        // SAFETY: as in `push_spawner`.
+        let spawners = unsafe { &mut *self.spawners.get() };
+        let slot = spawners.pop_front();
         self.spawners_len.store(spawners.len(), Ordering::Relaxed);
         slot
     }

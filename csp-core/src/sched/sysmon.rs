@@ -21,7 +21,7 @@ use crate::time::timer::{self, Timers};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_micros(2500);
-/// How soon it looks again for a timer that nobody else minds.
+/// How soon it looks again for a timer.
 const SHORTEST_PERIOD: Duration = Duration::from_micros(500);
 /// How long a goroutine may run before it is asked to give way; if it does not by the next look, its processor is taken.
 const TIME_SLICE: Duration = Duration::from_millis(10);
@@ -146,8 +146,11 @@ fn run() {
             sleep([again, unswept, starved, trim, stranded].into_iter().flatten().min());
             idle_looks = 0;
         } else {
-            let until_timer = next_deadline().filter(|&d| !idle::minds_timer(d)).map(|d| d.saturating_duration_since(now));
-            let pause = until_timer.map_or(PERIOD, |t| t.clamp(SHORTEST_PERIOD, PERIOD));
+            let pause = next_deadline().map_or(PERIOD, |deadline| {
+                // Who minds it may be woken for something else.
+                let late = if idle::minds_timer(deadline) { SHORTEST_PERIOD } else { Duration::ZERO };
+                (deadline.saturating_duration_since(now) + late).clamp(SHORTEST_PERIOD, PERIOD)
+            });
             let mut requests = REQUESTS.lock();
             if requests.is_empty() {
                 ROUSED.wait_for(&mut requests, pause);

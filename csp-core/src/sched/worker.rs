@@ -34,7 +34,7 @@ pub(crate) struct Worker {
     brought: AtomicPtr<Processor>,
     /// Where it sleeps while it has no processor.
     sleep: Baton,
-    /// On which CPU it did.
+    /// On which CPU it does.
     pub(crate) placement: Placement,
     /// The goroutine that alone may use this thread; null for none. Written by that goroutine, while it runs here.
     pub(crate) locked: AtomicPtr<Slot>,
@@ -56,7 +56,7 @@ pub(crate) struct Worker {
 }
 
 // SAFETY: the `Cell`s and `execution` are used by runtime code of the worker alone, on its own stack or on that of the
-// goroutine it runs, which is never two at once; or, `searching` and `placement`, by the one who wakes it, before it does.
+// goroutine it runs, which is never two at once; or, `searching`, by the one who wakes it, before it does.
 unsafe impl Sync for Worker {}
 // SAFETY: as above.
 unsafe impl Send for Worker {}
@@ -217,17 +217,12 @@ impl Worker {
     pub(crate) fn sleep(&self) {
         self.placement.remember();
         self.sleep.wait();
-        self.placement.settle();
     }
 
     /// As [`sleep`](Self::sleep), but at most until `deadline`. Says whether somebody woke it.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
         self.placement.remember();
-        let woken = self.sleep.wait_until(deadline);
-        if woken {
-            self.placement.settle();
-        }
-        woken
+        self.sleep.wait_until(deadline)
     }
 
     /// As [`sleep_until`](Self::sleep_until), which may take 50 µs longer.

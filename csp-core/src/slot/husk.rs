@@ -28,6 +28,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Slot;
 use crate::context_switch::{self, leave_kernel_thread};
+use crate::sched::placement::Restricted;
 use crate::stack::Stride;
 
 /// Where `tid` lies in `struct pthread`, counted from the thread pointer.
@@ -145,6 +146,8 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old_mask.as_mut_ptr());
     }
+    // All on one CPU: to wake another for each costs more than it does.
+    let here = Restricted::here();
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
         starts.push(Start { slot, batch });
@@ -179,6 +182,7 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
     #[cfg(csp_tsan)]
     slots.iter().for_each(|slot: &&Slot| slot.execution.edge.acquire());
     pass_through_glibc_lock();
+    drop(here);
     batch.may_end.store(1, Ordering::Release);
     // SAFETY: FUTEX_WAKE on a static word; the waiters are the kernel threads in `leave_kernel_thread`.
     unsafe {

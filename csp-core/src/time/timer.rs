@@ -129,7 +129,8 @@ impl Timers {
             if now < self.next.load(Ordering::Relaxed) {
                 return;
             }
-            // Whoever holds the lock does the same, or arms one: then these are run at the next look, by whoever makes it.
+            // Whoever holds the lock does the same, or something short: then these are run at the next look, by whoever makes
+            // it.
             let Some(mut heap) = self.heap.try_lock() else { return };
             let mut due = [const { None }; 32];
             let mut count = 0;
