@@ -554,12 +554,7 @@ fn second_deadline() -> Option<Instant> {
 /// The next goroutine of the processor's own, if there is one. Begins a time slice. Where `duties` are not to be done, the
 /// caller may hold the locks of channels: see [`duties_are_next`]. `ended` says that the last one has, instead of waiting.
 #[inline(always)]
-fn pick(
-    worker: &'static Worker,
-    processor: &'static Processor,
-    duties: bool,
-    ended: bool,
-) -> Option<Runnable> {
+fn pick(worker: &'static Worker, processor: &'static Processor, duties: bool, ended: bool) -> Option<Runnable> {
     worker.clear_preemption();
     let tick = processor.advance();
     if tick.is_multiple_of(GLOBAL_TICKS / 4)

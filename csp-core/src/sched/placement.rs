@@ -70,7 +70,8 @@ impl Restricted {
         let allowed = system::allowed(thread)?;
         let mut some = Cpus::default();
         for (index, (to, from)) in some.iter_mut().zip(allowed).enumerate() {
-            *to = (0..64).filter(|bit| from & 1 << bit != 0 && wanted(index as u32 * 64 + bit)).map(|bit| 1 << bit).sum();
+            *to =
+                (0..64).filter(|bit| from & 1 << bit != 0 && wanted(index as u32 * 64 + bit)).map(|bit| 1 << bit).sum();
         }
         let all = allowed.iter().map(|word| word.count_ones() as usize).sum::<usize>() == cpus();
         (all && some != allowed && some != [0; 16] && system::allow(thread, &some)).then(|| Self { thread })
@@ -126,8 +127,8 @@ mod system {
         // SAFETY: plain calls; the kernel writes no more than the size given.
         unsafe {
             let unfiltered = libc::syscall(libc::SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) == 0;
-            let known = unfiltered
-                && libc::syscall(libc::SYS_sched_getaffinity, thread, size_of::<Cpus>(), &raw mut cpus) > 0;
+            let known =
+                unfiltered && libc::syscall(libc::SYS_sched_getaffinity, thread, size_of::<Cpus>(), &raw mut cpus) > 0;
             known.then_some(cpus)
         }
     }
