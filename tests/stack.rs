@@ -307,6 +307,31 @@ mod sizes {
     }
 
     #[test]
+    fn one_that_the_generator_crate_cannot_make_is_refused_at_once() {
+        in_child(&[("CSP_BACKEND", "generator")], || {
+            let limit = libc::rlimit { rlim_cur: 8 << 20, rlim_max: 8 << 20 };
+            // SAFETY: a plain call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) }, 0);
+            assert_eq!(csp::spawn(|| 1).join().unwrap(), 1);
+            let error = Builder::new().stack_size(64 << 20).spawn(|| ()).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("ulimit -H -s"), "{error}");
+            assert!(Builder::new().stack_size(3 << 20).spawn(|| use_stack(2 << 20)).unwrap().join().unwrap() > 1);
+        })
+        .expect_success();
+        in_child(&[("CSP_BACKEND", "generator")], || {
+            let limit = libc::rlimit { rlim_cur: 8 << 20, rlim_max: 8 << 20 };
+            // SAFETY: a plain call.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) }, 0);
+            let error = Runtime::builder().stack_size(64 << 20).start().unwrap_err();
+            assert!(error.to_string().contains("ulimit -H -s"), "{error}");
+            // It can be started otherwise.
+            assert_eq!(csp::spawn(|| 1).join().unwrap(), 1);
+        })
+        .expect_success();
+    }
+
+    #[test]
     fn a_panic_with_a_backtrace_fits_into_the_smallest() {
         in_child(&[("RUST_BACKTRACE", "1")], || {
             let handle = Builder::new().stack_size(1).spawn(|| panic!("no luck")).unwrap();

@@ -288,6 +288,11 @@ fn start(state: &mut State, settings: Builder) -> Result<(), StartError> {
         }
     };
     choose_backend(state, wanted)?;
+    // Not every backend can make every stack.
+    if let Err(error) = pool::class_for(settings.stack_size.unwrap_or(stack::DEFAULT_USABLE)) {
+        pool::discard();
+        return Err(setting(error.to_string()));
+    }
     sched::barrier::register();
     sched::set_default_class(class);
     if let Some(threads) = settings.max_threads {

@@ -40,7 +40,25 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// The class of slots with at least `usable` bytes of stack.
 pub(crate) fn class_for(usable: usize) -> io::Result<u8> {
-    Ok(class_of_stride(stack::stride_for(usable)?))
+    let stride = stack::stride_for(usable)?;
+    #[cfg(unix)]
+    if context_switch::backend() == crate::runtime::Backend::Generator {
+        // The crate makes none larger, whatever happens meanwhile.
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes to the struct, which is ours.
+        let limited = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) } == 0;
+        if limited && (stride + MIN_STRIDE) as u64 > limit.rlim_max {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "a stack of {usable} bytes is larger than the generator backend can make: the hard limit of stacks is \
+                     {} bytes (ulimit -H -s)",
+                    limit.rlim_max,
+                ),
+            ));
+        }
+    }
+    Ok(class_of_stride(stride))
 }
 
 /// The class of a stride, which is a power of two within the limits.
