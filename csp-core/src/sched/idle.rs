@@ -144,10 +144,9 @@ pub(crate) fn start_worker(processor: &'static Processor, searching: bool) -> bo
         worker.searching.set(searching);
         worker.set_processor(Some(processor));
         if searching && super::is_at_work() {
-            worker.placement.part(|| worker.wake());
-        } else {
-            worker.wake();
+            worker.placement.part();
         }
+        worker.wake();
         sysmon::rouse();
         return true;
     }

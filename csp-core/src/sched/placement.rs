@@ -4,14 +4,15 @@
 //! on which nothing runs has been put to sleep by the host, and counts as taken. Once two workers have shared a CPU, one of
 //! them wakes the other there, behind itself, and goes on computing for milliseconds while the other CPU sleeps.
 //!
-//! So whoever wakes a worker that fell asleep on the same CPU forbids it that CPU for the moment in which it is woken: that
-//! is when the kernel chooses. After that the two stay apart by themselves.
+//! So whoever wakes a worker that fell asleep on the same CPU forbids it that CPU, and the first thing that it does when it
+//! has woken up is to lift that: before it runs anything that could ask, or pass it on to a new thread. After that the two
+//! stay apart by themselves.
 //!
 //! The kernel remembers the CPUs that were asked for, and applies them to what a container may use later. So this is done only
 //! where a thread may use all CPUs of the machine, and undone by asking for all there could be; and it is left where system
 //! calls are filtered, since a filter may end the process for this one.
 
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// Where the thread of a worker has been.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Placement {
     thread: AtomicI32,
     /// The CPU on which it fell asleep.
     cpu: AtomicU32,
+    /// Whoever wakes it has forbidden it that CPU.
+    restricted: AtomicBool,
 }
 
 /// As many CPUs as the kernel's set has where nobody asks for more; where there are more, everything stays as it is.
@@ -29,7 +32,7 @@ const EVERY_CPU: Cpus = [u64::MAX; 16];
 
 impl Placement {
     pub(crate) const fn new() -> Self {
-        Self { thread: AtomicI32::new(0), cpu: AtomicU32::new(u32::MAX) }
+        Self { thread: AtomicI32::new(0), cpu: AtomicU32::new(u32::MAX), restricted: AtomicBool::new(false) }
     }
 
     /// The calling thread is the worker's.
@@ -42,58 +45,55 @@ impl Placement {
         self.cpu.store(system::cpu().unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// Wakes the worker, which sleeps, by `wake`: on another CPU than the caller's, if it would be on that.
-    pub(crate) fn part(&self, wake: impl FnOnce()) {
+    /// The caller wakes the worker in a moment, and nobody else does: not on the caller's CPU, if it would be on that.
+    pub(crate) fn part(&self) {
         let thread = self.thread.load(Ordering::Relaxed);
         let shared = system::cpu().filter(|&cpu| thread != 0 && cpu == self.cpu.load(Ordering::Relaxed));
-        let _elsewhere = shared.and_then(|cpu| Restricted::new(thread, |here| here != cpu));
-        wake();
+        if shared.is_some_and(|cpu| restrict(thread, |here| here != cpu)) {
+            // Relaxed: the wake-up orders it.
+            self.restricted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The worker has been woken.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        if self.restricted.load(Ordering::Relaxed) {
+            self.restricted.store(false, Ordering::Relaxed);
+            system::allow(0, &EVERY_CPU);
+        }
     }
 }
 
-/// A thread that may not use every CPU while this lives.
-#[derive(Debug)]
-pub(crate) struct Restricted {
-    thread: i32,
+/// Lets a thread use the CPUs that are `wanted` alone, if it may use all of the machine now. 0 stands for the caller.
+fn restrict(thread: i32, wanted: impl Fn(u32) -> bool) -> bool {
+    let Some(allowed) = system::allowed(thread) else { return false };
+    let mut some = Cpus::default();
+    for (index, (to, from)) in some.iter_mut().zip(allowed).enumerate() {
+        *to = (0..64).filter(|bit| from & 1 << bit != 0 && wanted(index as u32 * 64 + bit)).map(|bit| 1 << bit).sum();
+    }
+    // Asked last: it takes longest.
+    some != allowed && some != [0; 16] && system::online() == Some(allowed) && system::allow(thread, &some)
 }
 
-impl Restricted {
-    /// The calling thread stays on its CPU, and so do those that it creates. `None` where that is not to be had.
-    #[cfg(csp_native)]
+/// The calling thread stays on its CPU while this lives, and so do those that it creates.
+#[derive(Debug)]
+#[cfg(csp_native)]
+pub(crate) struct Stay(());
+
+#[cfg(csp_native)]
+impl Stay {
+    /// `None` where that is not to be had.
     pub(crate) fn here() -> Option<Self> {
         let cpu = system::cpu()?;
-        Self::new(0, |other| other == cpu)
-    }
-
-    /// 0 stands for the caller.
-    fn new(thread: i32, wanted: impl Fn(u32) -> bool) -> Option<Self> {
-        let allowed = system::allowed(thread)?;
-        let mut some = Cpus::default();
-        for (index, (to, from)) in some.iter_mut().zip(allowed).enumerate() {
-            *to =
-                (0..64).filter(|bit| from & 1 << bit != 0 && wanted(index as u32 * 64 + bit)).map(|bit| 1 << bit).sum();
-        }
-        let all = allowed.iter().map(|word| word.count_ones() as usize).sum::<usize>() == cpus();
-        (all && some != allowed && some != [0; 16] && system::allow(thread, &some)).then(|| Self { thread })
+        restrict(0, |other| other == cpu).then(|| Self(()))
     }
 }
 
-impl Drop for Restricted {
+#[cfg(csp_native)]
+impl Drop for Stay {
     fn drop(&mut self) {
-        system::allow(self.thread, &EVERY_CPU);
-    }
-}
-
-/// How many CPUs the machine has; 0 where that is not known.
-fn cpus() -> usize {
-    static CPUS: AtomicUsize = AtomicUsize::new(usize::MAX);
-    match CPUS.load(Ordering::Relaxed) {
-        usize::MAX => {
-            let cpus = system::cpus();
-            CPUS.store(cpus, Ordering::Relaxed);
-            cpus
-        }
-        cpus => cpus,
+        system::allow(0, &EVERY_CPU);
     }
 }
 
@@ -115,10 +115,33 @@ mod system {
         (result == 0).then_some(cpu)
     }
 
-    /// How many CPUs there are.
-    pub(super) fn cpus() -> usize {
-        // SAFETY: a plain call.
-        usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(0)
+    /// The CPUs that the machine has. Read each time, since they may change; without an allocation.
+    pub(super) fn online() -> Option<Cpus> {
+        let mut text = [0; 512];
+        // SAFETY: plain calls on our own memory.
+        let length = unsafe {
+            let file = libc::open(c"/sys/devices/system/cpu/online".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            if file < 0 {
+                return None;
+            }
+            let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
+            libc::close(file);
+            length
+        };
+        let text = text.get(..usize::try_from(length).ok()?).filter(|text| text.len() < 512)?;
+        parse(std::str::from_utf8(text).ok()?)
+    }
+
+    /// A list such as `0-3,8,10-11`.
+    pub(super) fn parse(list: &str) -> Option<Cpus> {
+        let mut cpus = Cpus::default();
+        for range in list.trim().split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            for cpu in first.parse::<usize>().ok()?..=last.parse().ok()? {
+                *cpus.get_mut(cpu / 64)? |= 1 << (cpu % 64);
+            }
+        }
+        Some(cpus)
     }
 
     /// The CPUs that a thread may use, if it may be told to use others.
@@ -152,8 +175,8 @@ mod system {
         None
     }
 
-    pub(super) fn cpus() -> usize {
-        0
+    pub(super) fn online() -> Option<Cpus> {
+        None
     }
 
     pub(super) fn allowed(_: i32) -> Option<Cpus> {
@@ -172,22 +195,22 @@ mod tests {
     #[test]
     fn the_woken_parts_from_the_waker() {
         let before = system::allowed(0).expect("the system says");
-        let count = before.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        let possible = before.iter().map(|word| word.count_ones()).sum::<u32>() > 1 && system::online() == Some(before);
         let placement = Placement::new();
         placement.adopt_thread();
         // Takes the part of both: the kernel moves it away at once. Before that it may do so by itself.
         for _ in 0..100 {
             placement.remember();
             let cpu = placement.cpu.load(Ordering::Relaxed);
-            let mut parted = false;
-            placement.part(|| {
-                let now = system::allowed(0).expect("the system says");
-                parted = now != before;
-                assert!(!parted || now[cpu as usize / 64] & 1 << (cpu % 64) == 0 && system::cpu() != Some(cpu));
-            });
+            placement.part();
+            let now = system::allowed(0).expect("the system says");
+            let parted = placement.restricted.load(Ordering::Relaxed);
+            assert_eq!(parted, now != before);
+            assert!(!parted || now[cpu as usize / 64] & 1 << (cpu % 64) == 0 && system::cpu() != Some(cpu));
+            placement.settle();
             assert_eq!(system::allowed(0), Some(before));
-            if parted || count == 1 || count != cpus() {
-                assert_eq!(parted, count > 1 && count == cpus());
+            if parted || !possible {
+                assert_eq!(parted, possible);
                 return;
             }
         }
@@ -198,7 +221,7 @@ mod tests {
     #[cfg(csp_native)]
     fn a_thread_that_stays_does() {
         let before = system::allowed(0).expect("the system says");
-        if let Some(stays) = Restricted::here() {
+        if let Some(stays) = Stay::here() {
             let now = system::allowed(0).expect("the system says");
             assert_eq!(now.iter().map(|word| word.count_ones()).sum::<u32>(), 1);
             assert!(system::cpu().is_some_and(|cpu| now[cpu as usize / 64] & 1 << (cpu % 64) != 0));
@@ -218,11 +241,23 @@ mod tests {
             return;
         }
         assert!(system::allow(0, &one));
-        assert!(Restricted::new(0, |_| true).is_none());
+        assert!(!restrict(0, |_| true));
         let placement = Placement::new();
         placement.adopt_thread();
         placement.remember();
-        placement.part(|| assert_eq!(system::allowed(0), Some(one)));
+        placement.part();
         assert_eq!(system::allowed(0), Some(one));
+        placement.settle();
+        assert_eq!(system::allowed(0), Some(one));
+    }
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        let mut expected = Cpus::default();
+        (expected[0], expected[1], expected[15]) = (0xc0f, 1, 1 << 63);
+        assert_eq!(system::parse("0-3,10-11,64,1023\n"), Some(expected));
+        for wrong in ["", "x", "0-", "1024", "0-3,,4"] {
+            assert_eq!(system::parse(wrong), None, "{wrong}");
+        }
     }
 }

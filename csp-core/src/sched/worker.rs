@@ -217,12 +217,17 @@ impl Worker {
     pub(crate) fn sleep(&self) {
         self.placement.remember();
         self.sleep.wait();
+        self.placement.settle();
     }
 
     /// As [`sleep`](Self::sleep), but at most until `deadline`. Says whether somebody woke it.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
         self.placement.remember();
-        self.sleep.wait_until(deadline)
+        let woken = self.sleep.wait_until(deadline);
+        if woken {
+            self.placement.settle();
+        }
+        woken
     }
 
     /// As [`sleep_until`](Self::sleep_until), which may take 50 µs longer.

@@ -17,18 +17,21 @@
 //! lock of those lists. A husk whose `tid` has been replaced gets none (no such thread). One that was sent the signal by
 //! its old `tid` just before would take it to the grave, and the sender would wait for ever. So the kernel threads of a
 //! batch stay until glibc's lock was taken and released after the last `tid` was replaced: whoever read an old `tid`
-//! has had its answer by then. Creating one ordinary thread does that.
+//! has had its answer by then. Creating one ordinary thread does that. One that has answered may still be on its way out of
+//! the handler, on a stack that is a slot's by now: where there was a signal at all, the maker waits for the kernel threads
+//! to end.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::Slot;
+use super::{Slot, setxid};
 use crate::context_switch::{self, leave_kernel_thread};
-use crate::sched::placement::Restricted;
+use crate::sched::placement::Stay;
 use crate::stack::Stride;
 
 /// Where `tid` lies in `struct pthread`, counted from the thread pointer.
@@ -50,23 +53,31 @@ struct Batch {
 }
 
 static BATCHES: [Batch; 8] = [const { Batch::new() }; 8];
+/// How many batches were begun.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+/// How many threads are making husks.
+static MAKERS: AtomicUsize = AtomicUsize::new(0);
 
 impl Batch {
     const fn new() -> Self {
         Self { lock: Mutex::new(()), left: AtomicU32::new(0), may_end: AtomicU32::new(0) }
     }
 
-    /// One that nobody has in hand.
+    /// One that nobody has in hand, in turns: so that the kernel threads of the last one have time to end.
     fn take() -> (&'static Self, MutexGuard<'static, ()>) {
-        let free = BATCHES.iter().find_map(|batch| Some((batch, batch.lock.try_lock()?)));
-        free.unwrap_or_else(|| (&BATCHES[0], BATCHES[0].lock.lock()))
+        let first = BEGUN.fetch_add(1, Ordering::Relaxed) % BATCHES.len();
+        let turn = || BATCHES[first..].iter().chain(&BATCHES[..first]);
+        let free = turn().find_map(|batch| Some((batch, batch.lock.try_lock()?)));
+        free.unwrap_or_else(|| (&BATCHES[first], BATCHES[first].lock.lock()))
     }
 }
 
-/// What `start` needs to know. Lies on the stack of the maker, who waits until every husk has left.
+/// What `start` needs to know, and says. The maker keeps it until every husk has left.
 struct Start {
     slot: &'static Slot,
     batch: &'static Batch,
+    /// The kernel's number of the thread.
+    tid: AtomicI32,
 }
 
 /// The word that the kernel clears when a husk's thread ends.
@@ -126,7 +137,28 @@ pub(crate) fn is_husk_tid(tid: i32) -> bool {
 ///
 /// The strides are unused.
 pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'static Slot>> {
+    MAKERS.fetch_add(1, Ordering::Relaxed);
+    let mut tries = 0;
+    let result = loop {
+        // SAFETY: the caller's promise.
+        let result = unsafe { make_batch(strides, class) };
+        // Others may be using up what there is of kernel threads, for a moment.
+        if result.is_ok() || MAKERS.load(Ordering::Relaxed) == 1 || tries == 100 {
+            break result;
+        }
+        tries += 1;
+        std::thread::sleep(Duration::from_micros(200));
+    };
+    MAKERS.fetch_sub(1, Ordering::Relaxed);
+    result
+}
+
+/// # Safety
+///
+/// As for [`make`].
+unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'static Slot>> {
     let count = strides.len();
+    let handled = setxid::handled();
     if NEXT_TID.load(Ordering::Relaxed) > END_OF_TIDS - count as i32 {
         return Err(io::Error::other("all thread identities are used up"));
     }
@@ -147,10 +179,10 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old_mask.as_mut_ptr());
     }
     // All on one CPU: to wake another for each costs more than it does.
-    let here = Restricted::here();
+    let here = Stay::here();
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
-        starts.push(Start { slot, batch });
+        starts.push(Start { slot, batch, tid: AtomicI32::new(0) });
         let arg = ptr::from_ref(&starts[slots.len()]).cast_mut().cast();
         // SAFETY: the stride is unused, and the argument is what `start` expects.
         match unsafe { create(stride, super::stagger(stride), start, arg) } {
@@ -176,7 +208,7 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
         if looks < 50 {
             std::thread::yield_now();
         } else {
-            std::thread::sleep(std::time::Duration::from_micros(50));
+            std::thread::sleep(Duration::from_micros(50));
         }
     }
     #[cfg(csp_tsan)]
@@ -189,9 +221,24 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
         let word = batch.may_end.as_ptr();
         libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX);
     }
+    if setxid::handled() != handled {
+        starts[..slots.len()].iter().for_each(|start| wait_for_end(start.tid.load(Ordering::Relaxed)));
+    }
     match failure {
         Some(error) if slots.is_empty() => Err(error),
         _ => Ok(slots),
+    }
+}
+
+/// Waits until a kernel thread of this process has ended.
+fn wait_for_end(tid: i32) {
+    // Its number is not given out again for as long as that takes, unless it has ended before: then in vain, but not for ever.
+    for _ in 0..1000 {
+        // SAFETY: signal 0 is none.
+        if unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } != 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 
@@ -244,8 +291,9 @@ fn pass_through_glibc_lock() {
 }
 
 extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: `make` passes a `Start`, and waits for us.
-    let &Start { slot, batch } = unsafe { &*arg.cast::<Start>() };
+    // SAFETY: `make_batch` passes a `Start`, and keeps it until we have left.
+    let &Start { slot, batch, ref tid } = unsafe { &*arg.cast::<Start>() };
+    tid.store(glibc_tid(), Ordering::Relaxed);
     slot.adopt_thread();
     // SAFETY: this is the identity that is to become a husk; nobody else uses the slot before it has left.
     let commit = unsafe {

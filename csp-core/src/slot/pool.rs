@@ -152,6 +152,9 @@ fn take_strides(class: u8, count: usize) -> io::Result<Vec<Stride>> {
 
 /// The generator backend.
 fn generate(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
+    // What one has found room for no other may take.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock();
     let mut slots = Vec::with_capacity(count);
     while slots.len() < count {
         match super::bare::generate(stride_of_class(class), class) {
