@@ -239,6 +239,7 @@ impl Packer {
 
 /// One look at every processor.
 fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
+    let mut stuck = false;
     for (index, processor) in processors().enumerate() {
         if index == seen.len() {
             seen.push(Seen { tick: 0, since: now, asked: false, next: false, oldest: (0, now) });
@@ -260,6 +261,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
             continue;
         };
+        stuck = true;
         // A goroutine has waited in the next place for a whole period: let a searcher have it.
         let next = processor.has_next();
         if next && seen.next && idle::any_processor() {
@@ -277,8 +279,9 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
         }
     }
-    // Work for which no thread could be made, or for which nobody was woken because enough were at work.
-    if (idle::worth_waking() || !packed && idle::any_processor()) && any_work() {
+    // Work for which no thread could be made, or for which nobody was woken because enough were at work: but one of those
+    // is stuck in its goroutine.
+    if (idle::worth_waking() || !packed && stuck && idle::any_processor()) && any_work() {
         wake_searcher();
     }
 }
