@@ -170,3 +170,27 @@ impl Timers {
         self.publish_next(&from);
     }
 }
+
+#[cfg(all(test, not(csp_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_earliest_are_known() {
+        let parker: &'static Parker = Box::leak(Box::new(Parker::new()));
+        let timers = Timers::new();
+        assert_eq!(timers.next_two(), [NEVER; 2]);
+        let mut armed = Vec::new();
+        // In every order that comes of stepping through 7 of them.
+        for step in 1..7 {
+            for i in 0..7 {
+                let when = 1000 + (i * step) % 7 * 10 + step;
+                timers.arm(*START + Duration::from_nanos(when), parker, parker.begin());
+                armed.push(when);
+                armed.sort_unstable();
+                let second = armed.get(1).copied().unwrap_or(NEVER);
+                assert_eq!((timers.next(), timers.next_two()), (armed[0], [armed[0], second]));
+            }
+        }
+    }
+}
