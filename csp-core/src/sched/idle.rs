@@ -136,6 +136,8 @@ pub(crate) fn pack(limit: Option<usize>) {
     let _change = CHANGE.lock();
     let at_work = limit.unwrap_or(usize::MAX).min(super::available_parallelism());
     SPARE.store(PROCS.load(Ordering::SeqCst).saturating_sub(at_work), Ordering::SeqCst);
+    // Sysmon, or whoever changes the number of processors, looks at the queues next: see `sleepers`.
+    barrier::heavy();
 }
 
 /// Gives a processor to a sleeping worker, or a new one. If there can be none, the processor becomes idle (`false`).

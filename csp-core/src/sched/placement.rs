@@ -9,8 +9,8 @@
 //! stay apart by themselves.
 //!
 //! The kernel remembers the CPUs that were asked for, and applies them to what a container may use later. So this is done only
-//! where a thread may use all CPUs of the machine, and undone by asking for all there could be; and it is left where system
-//! calls are filtered, since a filter may end the process for this one.
+//! where a thread may use all CPUs of the machine, and undone by asking for all there could be; and it is left for threads
+//! whose system calls are filtered, since a filter may end the process for these.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
@@ -42,7 +42,9 @@ impl Placement {
 
     /// The worker is about to sleep.
     pub(crate) fn remember(&self) {
-        self.cpu.store(system::cpu().unwrap_or(u32::MAX), Ordering::Relaxed);
+        // Where calls are filtered it is not to be woken so.
+        let cpu = system::cpu().filter(|_| system::unfiltered());
+        self.cpu.store(cpu.unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// The caller wakes the worker in a moment, and nobody else does: not on the caller's CPU, if it would be on that.
@@ -60,7 +62,9 @@ impl Placement {
     pub(crate) fn settle(&self) {
         if self.restricted.load(Ordering::Relaxed) {
             self.restricted.store(false, Ordering::Relaxed);
-            system::allow(0, &EVERY_CPU);
+            if system::unfiltered() {
+                system::allow(0, &EVERY_CPU);
+            }
         }
     }
 }
@@ -147,13 +151,16 @@ mod system {
     /// The CPUs that a thread may use, if it may be told to use others.
     pub(super) fn allowed(thread: i32) -> Option<Cpus> {
         let mut cpus = [0; 16];
-        // SAFETY: plain calls; the kernel writes no more than the size given.
-        unsafe {
-            let unfiltered = libc::syscall(libc::SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) == 0;
-            let known =
-                unfiltered && libc::syscall(libc::SYS_sched_getaffinity, thread, size_of::<Cpus>(), &raw mut cpus) > 0;
-            known.then_some(cpus)
-        }
+        let size = size_of::<Cpus>();
+        // SAFETY: the kernel writes no more than the size given.
+        let mut known = || unsafe { libc::syscall(libc::SYS_sched_getaffinity, thread, size, &raw mut cpus) } > 0;
+        (unfiltered() && known()).then_some(cpus)
+    }
+
+    /// Whether the caller may make any system call.
+    pub(super) fn unfiltered() -> bool {
+        // SAFETY: it has no other arguments.
+        unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) == 0 }
     }
 
     /// Sets them.
@@ -181,6 +188,10 @@ mod system {
 
     pub(super) fn allowed(_: i32) -> Option<Cpus> {
         None
+    }
+
+    pub(super) fn unfiltered() -> bool {
+        false
     }
 
     pub(super) fn allow(_: i32, _: &Cpus) -> bool {

@@ -27,7 +27,8 @@ const SHORTEST_PERIOD: Duration = Duration::from_micros(500);
 const TIME_SLICE: Duration = Duration::from_millis(10);
 /// How often goroutines that wait for a stack are tried before nothing but them counts as deadlock.
 const STARVED_ROUNDS: u32 = 50;
-/// As many goroutines are picked between two looks where they are not worth stealing; at 400 ns each there are 6,250.
+/// As many goroutines are picked between two looks where they are not worth stealing, or another worker for them; at 400 ns
+/// each there are 6,250.
 const MANY: u32 = 2000;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
@@ -239,7 +240,7 @@ impl Packer {
 
 /// One look at every processor.
 fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
-    let mut stuck = false;
+    let mut slow = false;
     for (index, processor) in processors().enumerate() {
         if index == seen.len() {
             seen.push(Seen { tick: 0, since: now, asked: false, next: false, oldest: (0, now) });
@@ -257,11 +258,11 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
         if processor.has_crumbs() && tick.wrapping_sub(seen.tick) < MANY {
             processor.offer_crumbs();
         }
+        slow |= worker.is_some() && tick.wrapping_sub(seen.tick) < MANY;
         let Some(worker) = worker.filter(|_| tick == seen.tick) else {
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
             continue;
         };
-        stuck = true;
         // A goroutine has waited in the next place for a whole period: let a searcher have it.
         let next = processor.has_next();
         if next && seen.next && idle::any_processor() {
@@ -280,8 +281,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
         }
     }
     // Work for which no thread could be made, or for which nobody was woken because enough were at work: but one of those
-    // is stuck in its goroutine.
-    if (idle::worth_waking() || !packed && stuck && idle::any_processor()) && any_work() {
+    // does not get on, and may be blocked.
+    if (idle::worth_waking() || !packed && slow && idle::any_processor()) && any_work() {
         wake_searcher();
     }
 }

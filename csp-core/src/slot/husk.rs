@@ -7,7 +7,8 @@
 //!
 //! # What is detached
 //!
-//! - `set_tid_address`: the kernel's exit must not clear `tid` in `struct pthread` and wake a joiner.
+//! - `set_tid_address`: the kernel's exit must not clear `tid` in `struct pthread` and wake a joiner. It clears a word of the
+//!   slot instead.
 //! - `rseq`: unregistered, so that the kernel stops writing the current CPU into the identity. A read then asks.
 //! - `tid` in `struct pthread`: a unique number no kernel thread has. Recursive and error-checking mutexes compare it.
 //!
@@ -72,16 +73,11 @@ impl Batch {
     }
 }
 
-/// What `start` needs to know, and says. The maker keeps it until every husk has left.
+/// What `start` needs to know. The maker keeps it until every husk has left.
 struct Start {
     slot: &'static Slot,
     batch: &'static Batch,
-    /// The kernel's number of the thread.
-    tid: AtomicI32,
 }
-
-/// The word that the kernel clears when a husk's thread ends.
-static CLEARED_AT_EXIT: AtomicI32 = AtomicI32::new(0);
 
 unsafe extern "C" {
     static __rseq_offset: isize;
@@ -143,7 +139,7 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
         // SAFETY: the caller's promise.
         let result = unsafe { make_batch(strides, class) };
         // Others may be using up what there is of kernel threads, for a moment.
-        if result.is_ok() || MAKERS.load(Ordering::Relaxed) == 1 || tries == 100 {
+        if result.is_ok() || MAKERS.load(Ordering::Relaxed) == 1 || tries == 25 {
             break result;
         }
         tries += 1;
@@ -182,7 +178,7 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     let here = Stay::here();
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
-        starts.push(Start { slot, batch, tid: AtomicI32::new(0) });
+        starts.push(Start { slot, batch });
         let arg = ptr::from_ref(&starts[slots.len()]).cast_mut().cast();
         // SAFETY: the stride is unused, and the argument is what `start` expects.
         match unsafe { create(stride, super::stagger(stride), start, arg) } {
@@ -213,7 +209,9 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     }
     #[cfg(csp_tsan)]
     slots.iter().for_each(|slot: &&Slot| slot.execution.edge.acquire());
-    pass_through_glibc_lock();
+    if !slots.is_empty() {
+        pass_through_glibc_lock();
+    }
     drop(here);
     batch.may_end.store(1, Ordering::Release);
     // SAFETY: FUTEX_WAKE on a static word; the waiters are the kernel threads in `leave_kernel_thread`.
@@ -222,7 +220,7 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
         libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX);
     }
     if setxid::handled() != handled {
-        starts[..slots.len()].iter().for_each(|start| wait_for_end(start.tid.load(Ordering::Relaxed)));
+        slots.iter().for_each(|slot| wait_for_end(slot));
     }
     match failure {
         Some(error) if slots.is_empty() => Err(error),
@@ -230,14 +228,10 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     }
 }
 
-/// Waits until a kernel thread of this process has ended.
-fn wait_for_end(tid: i32) {
-    // Its number is not given out again for as long as that takes, unless it has ended before: then in vain, but not for ever.
-    for _ in 0..1000 {
-        // SAFETY: signal 0 is none.
-        if unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } != 0 {
-            return;
-        }
+/// Waits until the kernel thread of a husk has ended.
+fn wait_for_end(slot: &Slot) {
+    // The kernel writes it after the thread's last instruction.
+    while slot.kernel_thread.load(Ordering::Acquire) != 0 {
         std::thread::sleep(Duration::from_micros(50));
     }
 }
@@ -292,13 +286,12 @@ fn pass_through_glibc_lock() {
 
 extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: `make_batch` passes a `Start`, and keeps it until we have left.
-    let &Start { slot, batch, ref tid } = unsafe { &*arg.cast::<Start>() };
-    tid.store(glibc_tid(), Ordering::Relaxed);
+    let &Start { slot, batch } = unsafe { &*arg.cast::<Start>() };
     slot.adopt_thread();
     // SAFETY: this is the identity that is to become a husk; nobody else uses the slot before it has left.
     let commit = unsafe {
         *slot.execution.context.get() = context_switch::Context::new(context_switch::thread_pointer());
-        detach_from_kernel_thread();
+        detach_from_kernel_thread(slot);
         #[cfg(csp_tsan)]
         slot.execution.edge.release();
         leave_kernel_thread(slot.execution.context.get(), batch.left.as_ptr(), batch.may_end.as_ptr())
@@ -313,12 +306,13 @@ extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
 /// # Safety
 ///
 /// The calling thread ends without going back to glibc.
-unsafe fn detach_from_kernel_thread() {
+unsafe fn detach_from_kernel_thread(slot: &'static Slot) {
     let identity = context_switch::thread_pointer();
     // SAFETY: the caller's promise: nothing relies on what is taken away here. The rseq area and the tid are glibc's, at
     // places it publishes or that `find_tid_offset` found.
     unsafe {
-        libc::syscall(libc::SYS_set_tid_address, CLEARED_AT_EXIT.as_ptr());
+        slot.kernel_thread.store(1, Ordering::Relaxed);
+        libc::syscall(libc::SYS_set_tid_address, slot.kernel_thread.as_ptr());
         let rseq = identity.wrapping_add_signed(__rseq_offset);
         // The length registered is 32 in the oldest ABI, and what the kernel reports, rounded up, in newer ones.
         for size in [32, __rseq_size.next_multiple_of(32).max(32)] {
