@@ -179,8 +179,9 @@ fn waiting_on_a_plain_thread_allocates_nothing_but_once() {
     drop(tx);
     let (there, received) = there.join().unwrap();
     assert_eq!(received, 500);
-    // The first wait of a thread may make what it waits by.
-    assert!(here.calls <= 2 && there.calls <= 2, "{here:?} {there:?}");
+    // The first wait of a thread may make what it waits by, and the first at a contended lock what parking_lot knows of the
+    // thread; its table of all threads grows now and then, by two allocations.
+    assert!(here.calls <= 4 && there.calls <= 4, "{here:?} {there:?}");
 }
 
 #[test]

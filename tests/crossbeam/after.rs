@@ -15,7 +15,7 @@ use super::scope;
 use super::test;
 
 fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms) * (2 * crate::SLOWER) // csp
+    Duration::from_millis(ms) * crate::SLOWER // csp
 }
 
 #[test]

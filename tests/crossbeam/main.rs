@@ -18,7 +18,7 @@
 
 const SLACK: std::time::Duration = std::time::Duration::from_secs(5);
 
-const SLOWER: u32 = 2;
+const SLOWER: u32 = 4;
 
 /// Most of these tests sleep most of the time, minutes in sum: more of them at once than there are CPUs, unless somebody
 /// says otherwise.
