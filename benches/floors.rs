@@ -10,12 +10,17 @@
 //! `--smoke` makes a short run of it.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "workloads/cpu_time.rs"]
+mod cpu_time;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod floors {
     use std::arch::asm;
     use std::hint::black_box;
     use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
+    use super::cpu_time::cpu_time;
     use csp::channel::Receiver;
     use csp::{WaitGroup, go};
 
@@ -58,18 +63,6 @@ mod floors {
         nanoseconds(n, || unsafe {
             asm!("stmxcsr [{0}]", "mov {1:e}, [{0}]", in(reg) word.as_ptr(), out(reg) _, options(nostack));
         })
-    }
-
-    /// The CPU time of this process.
-    fn cpu_time() -> Duration {
-        // SAFETY: the struct is ours to be written.
-        let usage = unsafe {
-            let mut usage = std::mem::zeroed::<libc::rusage>();
-            assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &mut usage), 0);
-            usage
-        };
-        let duration = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-        duration(usage.ru_utime) + duration(usage.ru_stime)
     }
 
     /// Microseconds of CPU time for each of `n`.

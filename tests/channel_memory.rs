@@ -179,9 +179,9 @@ fn waiting_on_a_plain_thread_allocates_nothing_but_once() {
     drop(tx);
     let (there, received) = there.join().unwrap();
     assert_eq!(received, 500);
-    // The first wait of a thread may make what it waits by, and the first at a contended lock what parking_lot knows of the
-    // thread; its table of all threads grows now and then, by two allocations.
-    assert!(here.calls <= 4 && there.calls <= 4, "{here:?} {there:?}");
+    // The first wait of a thread may make what it waits by, and its first at a contended lock may make parking_lot's table of
+    // all threads, or enlarge it: two allocations.
+    assert!(here.calls <= 3 && there.calls <= 3, "{here:?} {there:?}");
 }
 
 #[test]

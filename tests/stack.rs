@@ -308,10 +308,13 @@ mod sizes {
 
     #[test]
     fn one_that_the_generator_crate_cannot_make_is_refused_at_once() {
-        in_child(&[("CSP_BACKEND", "generator")], || {
+        fn limit_stacks() {
             let limit = libc::rlimit { rlim_cur: 8 << 20, rlim_max: 8 << 20 };
             // SAFETY: a plain call.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) }, 0);
+        }
+        in_child(&[("CSP_BACKEND", "generator")], || {
+            limit_stacks();
             assert_eq!(csp::spawn(|| 1).join().unwrap(), 1);
             let error = Builder::new().stack_size(64 << 20).spawn(|| ()).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
@@ -320,9 +323,7 @@ mod sizes {
         })
         .expect_success();
         in_child(&[("CSP_BACKEND", "generator")], || {
-            let limit = libc::rlimit { rlim_cur: 8 << 20, rlim_max: 8 << 20 };
-            // SAFETY: a plain call.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) }, 0);
+            limit_stacks();
             let error = Runtime::builder().stack_size(64 << 20).start().unwrap_err();
             assert!(error.to_string().contains("ulimit -H -s"), "{error}");
             // It can be started otherwise.

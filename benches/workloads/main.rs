@@ -9,6 +9,7 @@
 //! error.
 
 mod channels;
+mod cpu_time;
 mod goroutines;
 mod mixture;
 

@@ -1,21 +1,10 @@
 //! Workloads of which the time of the run is not the figure: sleeping, computing, and both kinds of work at once.
 
+use crate::cpu_time::cpu_time;
 use crate::{Hog, Outcome};
 use csp::{Receiver, Sender, WaitGroup, bounded, go};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// The processor time that this process has had.
-fn cpu_time() -> Duration {
-    // SAFETY: all zeros is a `rusage`, which the call may write.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    let duration = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
-    duration(usage.ru_utime) + duration(usage.ru_stime)
-}
 
 /// `n` goroutines, started at once, of which the i-th sleeps i mod 1000 ms. The time is the processor's.
 pub(crate) fn sleepers(n: u64) -> Outcome {

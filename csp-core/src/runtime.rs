@@ -256,13 +256,6 @@ fn start(state: &mut State, settings: Builder) -> Result<(), StartError> {
         Some(procs) => return Err(setting(format!("max_procs is {procs}; it must be from 1 to {MAX_PROCS}"))),
         None => sched::available_parallelism().min(MAX_PROCS),
     };
-    let default_class = pool::class_for(stack::DEFAULT_USABLE).map_err(|e| setting(e.to_string()))?;
-    // For the proof of the backend.
-    sched::set_default_class(default_class);
-    let class = match settings.stack_size {
-        Some(bytes) => pool::class_for(bytes).map_err(|e| setting(e.to_string()))?,
-        None => default_class,
-    };
     if settings.max_threads == Some(0) {
         return Err(setting("max_threads is 0; goroutines need a thread to run on".into()));
     }
@@ -287,12 +280,14 @@ fn start(state: &mut State, settings: Builder) -> Result<(), StartError> {
             )));
         }
     };
+    // For the proof of the backend.
+    sched::set_default_class(pool::class_for(stack::DEFAULT_USABLE).map_err(|e| setting(e.to_string()))?);
     choose_backend(state, wanted)?;
     // Not every backend can make every stack.
-    if let Err(error) = pool::class_for(settings.stack_size.unwrap_or(stack::DEFAULT_USABLE)) {
+    let class = pool::class_for(settings.stack_size.unwrap_or(stack::DEFAULT_USABLE)).map_err(|error| {
         pool::discard();
-        return Err(setting(error.to_string()));
-    }
+        setting(error.to_string())
+    })?;
     sched::barrier::register();
     sched::set_default_class(class);
     if let Some(threads) = settings.max_threads {

@@ -1,7 +1,8 @@
 //! May: stackful coroutines, and channels that are all unbounded.
 
+use crate::cpu_time::cpu_time;
 use crate::tasks::{fanout_outcome, mandelbrot_row, plain_rows};
-use crate::{Outcome, cpu_time, memory_kb};
+use crate::{Outcome, memory_kb};
 use may::coroutine;
 use may::sync::{WaitGroup, mpmc, mpsc, spsc};
 use may::{cqueue, go};

@@ -12,6 +12,8 @@
 mod adapters;
 mod async_workloads;
 mod coroutines;
+#[path = "../../workloads/cpu_time.rs"]
+mod cpu_time;
 mod tasks;
 mod threads;
 
@@ -133,18 +135,6 @@ pub fn memory_kb(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let value = status.lines().find_map(|l| l.strip_prefix(line)?.trim().strip_suffix(" kB")?.parse().ok());
     value.unwrap_or(0)
-}
-
-/// The processor time that this process has had.
-pub fn cpu_time() -> Duration {
-    // SAFETY: all zeros is a `rusage`, which the call may write.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    let duration = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
-    duration(usage.ru_utime) + duration(usage.ru_stime)
 }
 
 /// One line for each peer and workload, with tabs: peer, workload, `same`, `nearest` or `no`, why.

@@ -2,7 +2,8 @@
 
 use crate::adapters::{AsyncChannel, CrossfireMpmc, CrossfireMpsc, CrossfireSpsc, Flume, Kanal, TokioMpsc};
 use crate::async_workloads::{run_many, run_single};
-use crate::{Outcome, cpu_time, memory_kb};
+use crate::cpu_time::cpu_time;
+use crate::{Outcome, memory_kb};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -536,7 +536,7 @@ pub(crate) fn next_deadline() -> Option<Instant> {
     timer::instant(all_timers().map(Timers::next).min()?)
 }
 
-/// When the one after it is due, or earlier.
+/// When the one after it is due, if there is any.
 fn second_deadline() -> Option<Instant> {
     let (mut first, mut second) = (timer::NEVER, timer::NEVER);
     for when in all_timers().flat_map(|timers| timers.next_two()) {

@@ -57,7 +57,7 @@ pub(crate) struct Processor {
     slots: UnsafeCell<Vec<&'static Slot>>,
     /// Memory for goroutines to be. Used by the owner.
     pub(crate) records: Records,
-    /// Goroutines that wait for room in `fresh` to start others, the last one first. Used by the owner.
+    /// Goroutines that wait for room in `fresh` to start others, in the order in which they came. Used by the owner.
     spawners: UnsafeCell<VecDeque<&'static Slot>>,
     /// How many they are. Written by the owner.
     spawners_len: AtomicUsize,
@@ -259,12 +259,19 @@ impl Processor {
             || self.spawners_len.load(Ordering::Relaxed) != 0
     }
 
+    /// Changes `spawners`, and counts them. Owner.
+    #[inline(always)]
+    fn with_spawners<R>(&self, change: impl FnOnce(&mut VecDeque<&'static Slot>) -> R) -> R {
+        // SAFETY: the owner alone uses `spawners`, and `change` does nothing but push or pop.
+        let spawners = unsafe { &mut *self.spawners.get() };
+        let result = change(spawners);
+        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
+        result
+    }
+
     /// Lets a goroutine wait for room in `fresh`. Owner.
     pub(crate) fn push_spawner(&self, slot: &'static Slot) {
-        // SAFETY: the owner alone uses `spawners`.
-        let spawners = unsafe { &mut *self.spawners.get() };
-        spawners.push_back(slot);
-        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
+        self.with_spawners(|spawners| spawners.push_back(slot));
     }
 
     /// Takes the goroutine that began to wait last, if there is room for `room` in `fresh`. Owner.
@@ -273,20 +280,12 @@ impl Processor {
         if self.spawners_len.load(Ordering::Relaxed) == 0 || self.fresh.len() + room > CAPACITY {
             return None;
         }
-        // SAFETY: as in `push_spawner`.
-        let spawners = unsafe { &mut *self.spawners.get() };
-        let slot = spawners.pop_back();
-        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
-        slot
+        self.with_spawners(VecDeque::pop_back)
     }
 
     /// Takes the goroutine that has waited for longest. Owner.
     pub(crate) fn pop_oldest_spawner(&self) -> Option<&'static Slot> {
-        // SAFETY: as in `push_spawner`.
-        let spawners = unsafe { &mut *self.spawners.get() };
-        let slot = spawners.pop_front();
-        self.spawners_len.store(spawners.len(), Ordering::Relaxed);
-        slot
+        self.with_spawners(VecDeque::pop_front)
     }
 
     /// Has the owner start the oldest in `fresh` soon.

@@ -254,11 +254,12 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
             processor.set_starving();
         }
         let (tick, worker) = (processor.tick(), processor.worker());
+        let few = tick.wrapping_sub(seen.tick) < MANY;
         // So few goroutines were no crumbs.
-        if processor.has_crumbs() && tick.wrapping_sub(seen.tick) < MANY {
+        if few && processor.has_crumbs() {
             processor.offer_crumbs();
         }
-        slow |= worker.is_some() && tick.wrapping_sub(seen.tick) < MANY;
+        slow |= few && worker.is_some();
         let Some(worker) = worker.filter(|_| tick == seen.tick) else {
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
             continue;

@@ -91,7 +91,7 @@ pub(crate) fn put(slots: impl Iterator<Item = &'static Slot>) {
 
 /// Makes a batch of slots of a class and moves it to `out`. For a thread on its own stack.
 ///
-/// Several threads make batches side by side where many are needed: half of the time is the kernel's.
+/// Several threads make batches side by side where many are needed: nearly all of the time is the kernel's.
 pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
     let made = || FREE[usize::from(class)].lock().made;
     let _alone = (made() < LARGEST_BATCH).then(|| FIRST_BATCHES.lock());
