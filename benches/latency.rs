@@ -6,6 +6,8 @@
 //! - *timer*: how late `csp::time::sleep(1 ms)` returns on an idle machine;
 //! - *timer beside a computation*: the same while the other processor computes;
 //! - *thread*: made ready by a plain thread;
+//! - *start*: started by a goroutine that then sleeps, while ever more goroutines wait, so that it needs a stack that nobody has
+//!   used yet;
 //! - *threads-alone*: a plain thread wakes another by `unpark`, and nothing of csp is there: the machine's floor.
 //!
 //! `--smoke` makes a short run of it.
@@ -70,6 +72,23 @@ fn lateness(n: usize) -> Vec<Duration> {
         .collect()
 }
 
+/// Times from the start of a goroutine to its run.
+fn start(n: usize) -> Vec<Duration> {
+    let (open, gate) = bounded::<()>(0);
+    let started = (0..n).map(|_| {
+        csp::time::sleep(Duration::from_micros(300));
+        let (gate, start) = (gate.clone(), Instant::now());
+        go!(move || {
+            let time = start.elapsed();
+            _ = gate.recv();
+            time
+        })
+    });
+    let started = started.collect::<Vec<_>>();
+    drop(open);
+    started.into_iter().map(|goroutine| goroutine.join().expect("it does not panic")).collect()
+}
+
 fn print(case: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let micros = |at: usize| times[at].as_nanos() as f64 / 1e3;
@@ -103,6 +122,8 @@ fn main() {
     print("timer-beside-a-computation", lateness(n));
     stop.store(true, Ordering::Relaxed);
     computes.join().expect("it does not panic");
+
+    print("start", start(n));
 
     let by_thread = std::thread::spawn(move || wake(n, || std::thread::sleep(Duration::from_micros(300)), || ()));
     print("thread", csp::blocking(|| by_thread.join()).expect("it does not panic"));

@@ -123,6 +123,50 @@ fn stacks_are_used_again() {
 }
 
 #[test]
+fn an_idle_processor_makes_stacks_ahead_where_more_and_more_are_used() {
+    in_child(&[("GOMAXPROCS", "1")], || {
+        if !own_stacks() || thread::available_parallelism().map_or(1, |cpus| cpus.get()) == 1 {
+            return; // Threads are not made ahead; and without a second CPU no processor is idle beside one at work.
+        }
+        let all = || {
+            let compute_until = |enough: &dyn Fn() -> bool, limit| {
+                let start = Instant::now();
+                while !enough() && start.elapsed() < limit {
+                    std::hint::spin_loop();
+                }
+            };
+            let (open, gate) = csp::bounded::<()>(0);
+            let arrive = csp::WaitGroup::new();
+            let parked = (0..100).map(|_| {
+                let gate = gate.clone();
+                arrive.add(1);
+                let arrive = arrive.clone();
+                csp::spawn(move || {
+                    arrive.done();
+                    gate.recv().unwrap_err()
+                })
+            });
+            let parked = parked.collect::<Vec<_>>();
+            arrive.wait();
+            // The only processor has something else to do.
+            let needed = slots();
+            compute_until(&|| slots() != needed, Duration::from_millis(100));
+            assert_eq!(slots(), needed);
+            csp::runtime::set_max_procs(2);
+            compute_until(&|| slots() != needed, Duration::from_secs(20));
+            assert_eq!(slots(), needed + 64);
+            // They are enough.
+            compute_until(&|| slots() != needed + 64, Duration::from_millis(100));
+            assert_eq!(slots(), needed + 64);
+            drop(open);
+            parked.into_iter().for_each(|goroutine| _ = goroutine.join().unwrap());
+        };
+        csp::spawn(all).join().unwrap();
+    })
+    .expect_success();
+}
+
+#[test]
 fn the_memory_of_deep_stacks_is_given_back_when_they_are_idle() {
     in_child(&[], || {
         if !own_stacks() {

@@ -1,8 +1,8 @@
 //! sysmon: the thread that watches the workers. It holds no processor and runs no goroutine.
 //!
 //! It takes the processor from a worker whose goroutine does not come back, runs timers that nobody else gets to, keeps
-//! the coarse clock, creates threads for workers that must not do so themselves, gives memory back, and looks for
-//! deadlock. When every processor is idle it sleeps too.
+//! the coarse clock, creates threads for workers that must not do so themselves, makes slots ahead, gives memory back, and
+//! looks for deadlock. When every processor is idle it sleeps too.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use super::packing::Packing;
 use super::processor::Processor;
 use super::worker::Worker;
 use super::{
-    CHANGES, DETACHED, GLOBAL_LEN, all_timers, any_work, deadlock, detached, idle, next_deadline, processors,
-    run_timers_of, wake_searcher,
+    CHANGES, DETACHED, GLOBAL_LEN, all_timers, any_work, deadlock, default_class, detached, idle, next_deadline,
+    processors, run_timers_of, wake_searcher,
 };
 use crate::slot::pool;
 use crate::time::timer::{self, Timers};
@@ -92,6 +92,7 @@ fn run() {
     let mut trimmed = Instant::now();
     let mut swept = trimmed;
     let mut untrimmed = true;
+    let mut ahead = pool::Ahead::new();
     let mut deadlock = deadlock::Watch::new();
     let mut packer = Packer {
         packing: Packing::new(),
@@ -102,6 +103,10 @@ fn run() {
         picks: Vec::new(),
     };
     loop {
+        if idle::worth_waking() {
+            // On the idle processor's time.
+            ahead.look(default_class());
+        }
         let now = Instant::now();
         COARSE_NOW.store(timer::since_start(now), Ordering::Relaxed);
         let requests = std::mem::take(&mut *REQUESTS.lock());

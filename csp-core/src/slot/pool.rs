@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -16,6 +17,10 @@ use crate::stack::{self, MIN_STRIDE, Region, Stride};
 const CLASSES: usize = (stack::MAX_STRIDE.trailing_zeros() - MIN_STRIDE.trailing_zeros() + 1) as usize;
 /// The most that are made at once.
 const LARGEST_BATCH: usize = 64;
+/// With fewer free ones more are made ahead: what a processor takes at once.
+const LEAST_AHEAD: usize = 32;
+/// For how long after a batch was made more are probably needed.
+const GROWTH: Duration = Duration::from_secs(1);
 
 struct Class {
     free: Vec<&'static Slot>,
@@ -99,15 +104,57 @@ pub(crate) fn make(class: u8, out: &mut Vec<&'static Slot>) -> io::Result<()> {
     if take(class, LARGEST_BATCH / 2, out) {
         return Ok(());
     }
-    let batch = make_batch(class, made().clamp(4, LARGEST_BATCH))?;
-    FREE[usize::from(class)].lock().made += batch.len();
-    COUNT.fetch_add(batch.len(), Ordering::Relaxed);
-    ALL.lock().extend(&batch);
-    out.extend(batch);
+    out.extend(make_batch(class, made().clamp(4, LARGEST_BATCH))?);
     Ok(())
 }
 
+/// Where more and more slots are used, makes some before a goroutine has to wait for them.
+pub(crate) struct Ahead {
+    /// How many had been made by the last look.
+    made: usize,
+    /// No more are used unless somebody has to make some.
+    until: Instant,
+}
+
+impl Ahead {
+    pub(crate) fn new() -> Self {
+        Self { made: 0, until: Instant::now() }
+    }
+
+    /// To be called now and then, by a thread that nobody waits for. May take as long as a batch of slots.
+    pub(crate) fn look(&mut self, class: u8) {
+        let list = || FREE[usize::from(class)].lock();
+        let (free, made) = {
+            let list = list();
+            (list.free.len(), list.made)
+        };
+        let now = Instant::now();
+        if made != std::mem::replace(&mut self.made, made) {
+            self.until = now + GROWTH;
+        }
+        // Few goroutines had better share few slots.
+        if made < LARGEST_BATCH || free >= LEAST_AHEAD || now >= self.until || !context_switch::own_stacks() {
+            return;
+        }
+        // Those who have to have one are told why there is none.
+        let Ok(batch) = make_batch(class, LARGEST_BATCH) else {
+            self.until = now;
+            return;
+        };
+        put(batch.into_iter());
+        (self.made, self.until) = (list().made, now + GROWTH);
+    }
+}
+
 fn make_batch(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
+    let batch = make_slots(class, count)?;
+    FREE[usize::from(class)].lock().made += batch.len();
+    COUNT.fetch_add(batch.len(), Ordering::Relaxed);
+    ALL.lock().extend(&batch);
+    Ok(batch)
+}
+
+fn make_slots(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
     #[cfg(csp_native)]
     if context_switch::own_stacks() {
         let mut strides = take_strides(class, count)?;
