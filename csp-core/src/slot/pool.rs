@@ -19,6 +19,8 @@ const CLASSES: usize = (stack::MAX_STRIDE.trailing_zeros() - MIN_STRIDE.trailing
 const LARGEST_BATCH: usize = 64;
 /// With fewer free ones more are made ahead: what a processor takes at once.
 const LEAST_AHEAD: usize = 32;
+/// So few that nobody has to wait for the one who makes them, nor for the kernel threads that each is made from.
+const AHEAD_AT_ONCE: usize = 16;
 /// For how long after a batch was made more are probably needed.
 const GROWTH: Duration = Duration::from_secs(1);
 
@@ -121,8 +123,8 @@ impl Ahead {
         Self { made: 0, until: Instant::now() }
     }
 
-    /// To be called now and then, by a thread that nobody waits for. May take as long as a batch of slots.
-    pub(crate) fn look(&mut self, class: u8) {
+    /// To be called now and then, by a thread that nobody waits for. Says whether it has made some.
+    pub(crate) fn look(&mut self, class: u8) -> bool {
         let list = || FREE[usize::from(class)].lock();
         let (free, made) = {
             let list = list();
@@ -132,17 +134,21 @@ impl Ahead {
         if made != std::mem::replace(&mut self.made, made) {
             self.until = now + GROWTH;
         }
-        // Few goroutines had better share few slots.
-        if made < LARGEST_BATCH || free >= LEAST_AHEAD || now >= self.until || !context_switch::own_stacks() {
-            return;
+        // Few goroutines had better share few slots. And what is left of the address space may be wanted for something else.
+        let growing = made >= LARGEST_BATCH && now < self.until;
+        if !growing || free >= LEAST_AHEAD || strides_at_hand(class) < AHEAD_AT_ONCE {
+            return false;
         }
         // Those who have to have one are told why there is none.
-        let Ok(batch) = make_batch(class, LARGEST_BATCH) else {
+        let Ok(batch) = make_batch(class, AHEAD_AT_ONCE) else {
             self.until = now;
-            return;
+            return false;
         };
-        put(batch.into_iter());
-        (self.made, self.until) = (list().made, now + GROWTH);
+        let mut list = list();
+        // At the bottom: they are cold.
+        list.free.splice(0..0, batch);
+        (self.made, self.until) = (list.made, now + GROWTH);
+        true
     }
 }
 
@@ -175,6 +181,19 @@ fn make_slots(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
         return generate(class, count);
     }
     make_threads(class, count)
+}
+
+/// How many strides can be had without asking for more address space.
+#[cfg(csp_native)]
+fn strides_at_hand(class: u8) -> usize {
+    let class = usize::from(class);
+    MAKER.lock().as_ref().map_or(0, |maker| maker.spare[class].len() + maker.regions[class].left())
+}
+
+/// Only where there are stacks of our own.
+#[cfg(not(csp_native))]
+fn strides_at_hand(_: u8) -> usize {
+    0
 }
 
 /// `count` strides, or fewer where the system refuses more; an error when it refuses the first.

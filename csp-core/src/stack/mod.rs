@@ -167,6 +167,11 @@ impl Region {
         Ok(stride)
     }
 
+    /// How many can be taken before it grows.
+    pub(crate) fn left(&self) -> usize {
+        (self.end - self.next) / self.stride
+    }
+
     fn grow(&mut self) -> io::Result<()> {
         let mut size = REGION_SIZE.max(self.stride);
         let base = loop {
