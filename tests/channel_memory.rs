@@ -56,6 +56,12 @@ fn count<T>(f: impl FnOnce() -> T) -> (Count, T) {
     (Count { bytes: after.bytes - before.bytes, calls: after.calls - before.calls }, result)
 }
 
+/// Whether that is all of `expected`, and nothing else but parking_lot's table of threads: the first wait of a goroutine or
+/// thread at a contended lock of the runtime's may make or enlarge that, which is two allocations.
+fn is(count: Count, expected: Count) -> bool {
+    count == expected || count.calls == expected.calls + 2 && count.bytes >= expected.bytes + 1024
+}
+
 /// Two cache lines.
 const CHANNEL: isize = 128;
 /// A block of an unbounded channel, at most.
@@ -154,8 +160,9 @@ fn ping_pong<const N: usize>() -> [Count; 2] {
 
 #[test]
 fn waiting_allocates_nothing() {
-    assert_eq!(ping_pong::<8>(), [NOTHING; 2]);
-    assert_eq!(ping_pong::<{ 16 << 10 }>(), [NOTHING; 2]);
+    for counts in [ping_pong::<8>(), ping_pong::<{ 16 << 10 }>()] {
+        assert!(counts.iter().all(|&count| is(count, NOTHING)), "{counts:?}");
+    }
 }
 
 #[test]
@@ -175,7 +182,8 @@ fn a_place_for_a_large_message_is_given_back() {
         count(|| (1..101).for_each(|n| assert_eq!(rx.recv().unwrap()[LARGE - 1], n))).0
     });
     sender.join().unwrap();
-    assert_eq!(receiver.join().unwrap(), Count { bytes: 0, calls: 100 });
+    let received = receiver.join().unwrap();
+    assert!(is(received, Count { bytes: 0, calls: 100 }), "{received:?}");
 }
 
 #[test]
@@ -190,9 +198,9 @@ fn waiting_on_a_plain_thread_allocates_nothing_but_once() {
     drop(tx);
     let (there, received) = there.join().unwrap();
     assert_eq!(received, 500);
-    // The first wait of a thread may make what it waits by, and its first at a contended lock may make parking_lot's table of
-    // all threads, or enlarge it: two allocations.
-    assert!(here.calls <= 3 && there.calls <= 3, "{here:?} {there:?}");
+    // The first wait of a thread may make what it waits by.
+    let nothing_but_once = |count| is(count, NOTHING) || is(count, Count { bytes: 32, calls: 1 });
+    assert!(nothing_but_once(here) && nothing_but_once(there), "{here:?} {there:?}");
 }
 
 #[test]
@@ -221,7 +229,8 @@ fn waiting_in_a_select_allocates_nothing() {
         assert_eq!(sum, 299 * 300 / 2);
         counted
     });
-    assert_eq!(receiver.join().unwrap(), NOTHING);
+    let received = receiver.join().unwrap();
+    assert!(is(received, NOTHING), "{received:?}");
     sender.join().unwrap();
 }
 
