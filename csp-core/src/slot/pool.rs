@@ -183,14 +183,17 @@ fn make_slots(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
     make_threads(class, count)
 }
 
-/// How many strides can be had without asking for more address space.
+/// How many strides can be had without asking for more address space. None where the stacks are not our own.
 #[cfg(csp_native)]
 fn strides_at_hand(class: u8) -> usize {
+    // A backend that was given up at the start has left some.
+    if !context_switch::own_stacks() {
+        return 0;
+    }
     let class = usize::from(class);
     MAKER.lock().as_ref().map_or(0, |maker| maker.spare[class].len() + maker.regions[class].left())
 }
 
-/// Only where there are stacks of our own.
 #[cfg(not(csp_native))]
 fn strides_at_hand(_: u8) -> usize {
     0
