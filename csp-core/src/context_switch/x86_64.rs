@@ -276,34 +276,22 @@ pub(crate) unsafe fn switch_stack(from: *mut Context, to: *const Context, commit
 
 /// Suspends the running execution into `context` and ends its kernel thread. Returns when somebody switches to it.
 ///
-/// `*left` goes up by one when the context can be switched to. The thread ends when `*go` is not 0.
+/// `*left` goes up by one when the context can be switched to.
 ///
 /// # Safety
 ///
-/// The caller is a kernel thread of its own that has detached itself from its `struct pthread`; `context` is the
-/// context of the running stack. The two words outlive the kernel thread.
+/// The caller is a kernel thread of its own that has detached itself from its `struct pthread` and blocks every signal;
+/// `context` is the context of the running stack.
 #[inline(always)]
-pub(crate) unsafe fn leave_kernel_thread(context: *mut Context, left: *const u32, go: *const u32) -> Commit {
+pub(crate) unsafe fn leave_kernel_thread(context: *mut Context, left: *const u32) -> Commit {
     let (run, arg): (usize, *mut ());
-    // SAFETY: the caller's promise. From the store to `left` on, the stack is not touched: the waiting and the exit use
-    // registers alone. FUTEX_WAIT is system call 202, private operation 128; exit is 60.
+    // SAFETY: the caller's promise. From the increment of `left` on, neither that nor the stack is touched: the exit uses
+    // registers alone. It is system call 60.
     unsafe {
         asm!(
             "stmxcsr [r8 + 16]",
             suspend!(),
-            "mov r12, r10",
             "lock inc dword ptr [r9]",
-            "3:",
-            "cmp dword ptr [r12], 0",
-            "jne 4f",
-            "mov eax, 202",
-            "mov rdi, r12",
-            "mov esi, 128",
-            "xor edx, edx",
-            "xor r10d, r10d",
-            "syscall",
-            "jmp 3b",
-            "4:",
             "xor edi, edi",
             "mov eax, 60",
             "syscall",
@@ -315,7 +303,6 @@ pub(crate) unsafe fn leave_kernel_thread(context: *mut Context, left: *const u32
             out("rsi") arg,
             inout("r8") context => _,
             inout("r9") left => _,
-            inout("r10") go => _,
             out("r12") _, out("r13") _, out("r14") _, out("r15") _,
             clobber_abi("C"),
         );

@@ -7,8 +7,7 @@
 //!
 //! # What is detached
 //!
-//! - `set_tid_address`: the kernel's exit must not clear `tid` in `struct pthread` and wake a joiner. It clears a word of the
-//!   slot instead.
+//! - `set_tid_address`: the kernel's exit must not clear `tid` in `struct pthread` and wake a joiner.
 //! - `rseq`: unregistered, so that the kernel stops writing the current CPU into the identity. A read then asks.
 //! - `tid` in `struct pthread`: a unique number no kernel thread has. Recursive and error-checking mutexes compare it.
 //!
@@ -16,11 +15,11 @@
 //!
 //! glibc changes credentials by sending each thread of its lists a signal and waiting for each answer, all under the
 //! lock of those lists. A husk whose `tid` has been replaced gets none (no such thread). One that was sent the signal by
-//! its old `tid` just before would take it to the grave, and the sender would wait for ever. So the kernel threads of a
-//! batch stay until glibc's lock was taken and released after the last `tid` was replaced: whoever read an old `tid`
-//! has had its answer by then. Creating one ordinary thread does that. One that has answered may still be on its way out of
-//! the handler, on a stack that is a slot's by now: where there was a signal at all, the maker waits for the kernel threads
-//! to end.
+//! its old `tid` just before would take it to the grave, and the sender would wait for ever. So each takes and releases
+//! that lock after it has replaced its `tid`: whoever read the old one had the lock then, and has had its answer. For that
+//! it asks for a thread with a stack that no address space has room for: glibc takes the lock to look for such a stack
+//! among those of threads that have ended, then asks the kernel, which refuses (`get_cached_stack`, from 2.17 on at least).
+//! After that every signal is blocked: no handler may run on a stack that has been left.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -28,9 +27,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-
-use super::{Slot, setxid};
+use super::Slot;
 use crate::context_switch::{self, leave_kernel_thread};
 use crate::sched::placement::Stay;
 use crate::stack::Stride;
@@ -42,41 +39,14 @@ static NEXT_TID: AtomicI32 = AtomicI32::new(FIRST_TID);
 const FIRST_TID: i32 = 1 << 22;
 const END_OF_TIDS: i32 = 1 << 30;
 
-/// What a batch in hand shares with the kernel threads of its husks. Static, since they look at it to the last; those of an
-/// earlier batch, too: then they stay until this one is done.
-struct Batch {
-    /// One batch at a time.
-    lock: Mutex<()>,
-    /// How many husks have left their stack.
-    left: AtomicU32,
-    /// Whether their kernel threads may end.
-    may_end: AtomicU32,
-}
-
-static BATCHES: [Batch; 8] = [const { Batch::new() }; 8];
-/// How many batches were begun.
-static BEGUN: AtomicUsize = AtomicUsize::new(0);
 /// How many threads are making husks.
 static MAKERS: AtomicUsize = AtomicUsize::new(0);
 
-impl Batch {
-    const fn new() -> Self {
-        Self { lock: Mutex::new(()), left: AtomicU32::new(0), may_end: AtomicU32::new(0) }
-    }
-
-    /// One that nobody has in hand, in turns: so that the kernel threads of the last one have time to end.
-    fn take() -> (&'static Self, MutexGuard<'static, ()>) {
-        let first = BEGUN.fetch_add(1, Ordering::Relaxed) % BATCHES.len();
-        let turn = || BATCHES[first..].iter().chain(&BATCHES[..first]);
-        let free = turn().find_map(|batch| Some((batch, batch.lock.try_lock()?)));
-        free.unwrap_or_else(|| (&BATCHES[first], BATCHES[first].lock.lock()))
-    }
-}
-
 /// What `start` needs to know. The maker keeps it until every husk has left.
-struct Start {
+struct Start<'m> {
     slot: &'static Slot,
-    batch: &'static Batch,
+    /// How many have left. Nobody touches it after its own increment.
+    left: &'m AtomicU32,
 }
 
 unsafe extern "C" {
@@ -87,6 +57,8 @@ unsafe extern "C" {
 const RSEQ_FLAG_UNREGISTER: i32 = 1;
 const RSEQ_SIGNATURE: u32 = 0x5305_3053;
 const RSEQ_CPU_ID: isize = 4;
+/// A signal set as the kernel sees it.
+static ALL_SIGNALS: u64 = u64::MAX;
 
 /// Finds `tid` in `struct pthread`. Must have been called before any husk is made.
 ///
@@ -154,7 +126,6 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
 /// As for [`make`].
 unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'static Slot>> {
     let count = strides.len();
-    let handled = setxid::handled();
     if NEXT_TID.load(Ordering::Relaxed) > END_OF_TIDS - count as i32 {
         return Err(io::Error::other("all thread identities are used up"));
     }
@@ -162,13 +133,11 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     // Never moved: there is room for all.
     let mut starts = Vec::with_capacity(count);
     let mut failure = None;
-    let (batch, _one_at_a_time) = Batch::take();
-    batch.left.store(0, Ordering::Relaxed);
-    batch.may_end.store(0, Ordering::Relaxed);
+    let left = AtomicU32::new(0);
 
     let mut old_mask = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: plain calls on our own memory. The husks inherit the mask: no handler may run on an identity whose kernel
-    // thread is about to end. glibc keeps its own two signals unblocked, as `setuid` needs.
+    // thread is about to end. glibc keeps its own two signals unblocked, as `setuid` needs; the husk itself blocks those.
     unsafe {
         let mut all = MaybeUninit::uninit();
         libc::sigfillset(all.as_mut_ptr());
@@ -178,7 +147,7 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     let here = Stay::here();
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
-        starts.push(Start { slot, batch });
+        starts.push(Start { slot, left: &left });
         let arg = ptr::from_ref(&starts[slots.len()]).cast_mut().cast();
         // SAFETY: the stride is unused, and the argument is what `start` expects.
         match unsafe { create(stride, super::stagger(stride), start, arg) } {
@@ -199,7 +168,7 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
 
     let mut looks = 0u32;
     // Acquire: pairs with the locked increment in `leave_kernel_thread`: what the husk wrote to its slot is ours.
-    while batch.left.load(Ordering::Acquire) < slots.len() as u32 {
+    while left.load(Ordering::Acquire) < slots.len() as u32 {
         looks += 1;
         if looks < 50 {
             std::thread::yield_now();
@@ -209,30 +178,10 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     }
     #[cfg(csp_tsan)]
     slots.iter().for_each(|slot: &&Slot| slot.execution.edge.acquire());
-    if !slots.is_empty() {
-        pass_through_glibc_lock();
-    }
     drop(here);
-    batch.may_end.store(1, Ordering::Release);
-    // SAFETY: FUTEX_WAKE on a static word; the waiters are the kernel threads in `leave_kernel_thread`.
-    unsafe {
-        let word = batch.may_end.as_ptr();
-        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX);
-    }
-    if setxid::handled() != handled {
-        slots.iter().for_each(|slot| wait_for_end(slot));
-    }
     match failure {
         Some(error) if slots.is_empty() => Err(error),
         _ => Ok(slots),
-    }
-}
-
-/// Waits until the kernel thread of a husk has ended.
-fn wait_for_end(slot: &Slot) {
-    // The kernel writes it after the thread's last instruction.
-    while slot.kernel_thread.load(Ordering::Acquire) != 0 {
-        std::thread::sleep(Duration::from_micros(50));
     }
 }
 
@@ -263,38 +212,46 @@ unsafe fn create(
     }
 }
 
-/// Takes and releases the lock under which glibc links threads into its lists, by creating a thread that ends at once.
+/// Takes and releases the lock under which glibc links threads into its lists.
 fn pass_through_glibc_lock() {
     extern "C" fn nothing(_: *mut libc::c_void) -> *mut libc::c_void {
         ptr::null_mut()
     }
+    /// More than the addresses of any process.
+    const TOO_LARGE: usize = 1 << 62;
+
     let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    let mut tries = 0;
-    // SAFETY: a detached thread that does nothing. The lock is taken before the kernel is asked for the thread, so that
-    // a refusal would do as well; we try again nevertheless, in case memory for its stack was what was missing.
+    let mut thread = 0;
+    // SAFETY: attributes are initialised before use and destroyed after; a detached thread that does nothing would do no
+    // harm.
     unsafe {
         libc::pthread_attr_init(attr.as_mut_ptr());
         libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
-        let mut thread = 0;
-        while libc::pthread_create(&mut thread, attr.as_ptr(), nothing, ptr::null_mut()) != 0 && tries < 10 {
-            tries += 1;
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        libc::pthread_attr_setguardsize(attr.as_mut_ptr(), 0);
+        libc::pthread_attr_setstacksize(attr.as_mut_ptr(), TOO_LARGE);
+        let refused = libc::pthread_create(&mut thread, attr.as_ptr(), nothing, ptr::null_mut());
+        if refused != libc::EAGAIN {
+            // Not by the kernel, then: perhaps before the lock. It is taken to link a thread in, which comes before the
+            // kernel is asked for that.
+            libc::pthread_attr_setstacksize(attr.as_mut_ptr(), 1 << 20);
+            libc::pthread_create(&mut thread, attr.as_ptr(), nothing, ptr::null_mut());
         }
         libc::pthread_attr_destroy(attr.as_mut_ptr());
+        *libc::__errno_location() = 0;
     }
 }
 
 extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: `make_batch` passes a `Start`, and keeps it until we have left.
-    let &Start { slot, batch } = unsafe { &*arg.cast::<Start>() };
+    let &Start { slot, left } = unsafe { &*arg.cast::<Start<'_>>() };
     slot.adopt_thread();
     // SAFETY: this is the identity that is to become a husk; nobody else uses the slot before it has left.
     let commit = unsafe {
         *slot.execution.context.get() = context_switch::Context::new(context_switch::thread_pointer());
-        detach_from_kernel_thread(slot);
+        detach_from_kernel_thread();
         #[cfg(csp_tsan)]
         slot.execution.edge.release();
-        leave_kernel_thread(slot.execution.context.get(), batch.left.as_ptr(), batch.may_end.as_ptr())
+        leave_kernel_thread(slot.execution.context.get(), left.as_ptr())
     };
     #[cfg(csp_tsan)]
     slot.execution.edge.acquire();
@@ -306,13 +263,12 @@ extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
 /// # Safety
 ///
 /// The calling thread ends without going back to glibc.
-unsafe fn detach_from_kernel_thread(slot: &'static Slot) {
+unsafe fn detach_from_kernel_thread() {
     let identity = context_switch::thread_pointer();
     // SAFETY: the caller's promise: nothing relies on what is taken away here. The rseq area and the tid are glibc's, at
     // places it publishes or that `find_tid_offset` found.
     unsafe {
-        slot.kernel_thread.store(1, Ordering::Relaxed);
-        libc::syscall(libc::SYS_set_tid_address, slot.kernel_thread.as_ptr());
+        libc::syscall(libc::SYS_set_tid_address, ptr::null_mut::<libc::c_int>());
         let rseq = identity.wrapping_add_signed(__rseq_offset);
         // The length registered is 32 in the oldest ABI, and what the kernel reports, rounded up, in newer ones.
         for size in [32, __rseq_size.next_multiple_of(32).max(32)] {
@@ -323,5 +279,8 @@ unsafe fn detach_from_kernel_thread(slot: &'static Slot) {
         ptr::write_volatile(rseq.wrapping_add_signed(RSEQ_CPU_ID) as *mut i32, -1);
         let tid = NEXT_TID.fetch_add(1, Ordering::Relaxed);
         ptr::write_volatile((identity + TID_OFFSET.load(Ordering::Relaxed)) as *mut i32, tid);
+        pass_through_glibc_lock();
+        // All of them, glibc's own as well, which its functions leave out; 8 is the size of the kernel's signal set.
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const ALL_SIGNALS, ptr::null_mut::<u64>(), 8);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod setxid;
 
 use std::mem::offset_of;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::context_switch::{self, Execution};
 use crate::sched::goroutine::Task;
@@ -57,8 +57,6 @@ pub(crate) struct Slot {
     wait_since: AtomicU64,
     /// Threads backend: the thread ends instead of going back to the pool.
     pub(crate) retired: AtomicBool,
-    /// A husk's: 1 until its kernel thread has ended, when the kernel writes 0.
-    kernel_thread: AtomicI32,
     /// The stack. Empty for the thread that a slot adopted.
     pub(crate) stride: Stride,
     /// Which pool it belongs to.
@@ -114,7 +112,6 @@ impl Slot {
             wait_location: AtomicPtr::new(std::ptr::null_mut()),
             wait_since: AtomicU64::new(0),
             retired: AtomicBool::new(false),
-            kernel_thread: AtomicI32::new(0),
             stride,
             class,
             trimmed: AtomicBool::new(false),

@@ -23,14 +23,6 @@ struct KernelSigaction {
 const SIGSETXID: i32 = 33;
 
 static GLIBC_HANDLER: AtomicUsize = AtomicUsize::new(0);
-/// How often the handler was called.
-static HANDLED: AtomicUsize = AtomicUsize::new(0);
-
-/// How often the signal has been handled by any thread: counted before it is answered.
-pub(crate) fn handled() -> usize {
-    HANDLED.load(Ordering::SeqCst)
-}
-
 /// Puts our handler in front of glibc's, which it installs with the first thread it creates.
 pub(crate) fn install() -> io::Result<()> {
     let mut action = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
@@ -52,7 +44,6 @@ pub(crate) fn install() -> io::Result<()> {
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    HANDLED.fetch_add(1, Ordering::SeqCst);
     // Acquire: pairs with the Release in `install`.
     let glibc = GLIBC_HANDLER.load(Ordering::Acquire);
     // Where the proof has failed after this was installed, goroutines are kernel threads: each has its own identity on.
