@@ -41,8 +41,8 @@ pub mod __private {
     pub use csp_macros::{go_impl, select_impl, wait_group_impl};
     pub mod select {
         pub use crate::select::{
-            Arm, Granted, Offer, Order, Recv, Send, constant_taken_for_binding, no_such_arm, offer, poll, recv, send,
-            wait, wait_else, wait_timeout,
+            Arm, Granted, Offer, Order, Recv, Send, constant_taken_for_binding, no_such_arm, offer, poll,
+            polled_in_vain, recv, send, wait, wait_else, wait_timeout,
         };
     }
 }

@@ -816,6 +816,10 @@ impl Select {
                 let timeout = names.timeout(duration);
                 quote!(#library::wait_timeout(#order, #arms, #timeout))
             }
+            // Before an arm is made of it: most often it is looked at in vain.
+            Some(_) if let [operation] = &operations[..] => {
+                quote!(if #operation.must_wait() { #library::polled_in_vain() } else { #library::poll(#order, #arms) })
+            }
             Some(_) => quote!(#library::poll(#order, #arms)),
             None if can_be_empty => quote!(#library::wait_else(#order, #arms)),
             None => quote!(#library::wait(#order, #arms)),

@@ -222,6 +222,12 @@ impl<T> Sender<T> {
         self.chan
     }
 
+    /// Whether a send would have to wait.
+    #[inline]
+    pub(crate) fn must_wait(&self) -> bool {
+        self.core().send_would_block()
+    }
+
     #[inline]
     fn core(&self) -> &Core {
         self.chan().core()
@@ -512,6 +518,17 @@ impl<T> Receiver<T> {
         match &self.flavor {
             Flavor::Timer(timer) => Some(timer),
             _ => None,
+        }
+    }
+
+    /// Whether a receive would have to wait. `false` of a timer tells nothing.
+    #[inline]
+    pub(crate) fn must_wait(&self) -> bool {
+        match &self.flavor {
+            // SAFETY: this handle keeps the channel.
+            Flavor::Chan(chan) => unsafe { (*chan.as_ptr()).core().recv_would_block() },
+            Flavor::Timer(_) => false,
+            Flavor::Never => true,
         }
     }
 

@@ -427,12 +427,37 @@ unsafe fn requeue_globally(slot: *mut ()) {
 #[inline(never)]
 pub(crate) fn yield_now() {
     match Slot::current() {
+        Some(slot) if is_alone(slot) => {}
         // SAFETY: the commit makes us ready, once.
         Some(slot) => unsafe {
             leave(slot, Commit { run: requeue, arg: std::ptr::from_ref(slot).cast_mut().cast() });
         },
         None => std::thread::yield_now(),
     }
+}
+
+/// Whether the running goroutine would be picked again at once. Counts as a pick if so; every so many times the answer is no, so
+/// that timers run and a processor too many is given up.
+#[inline(always)]
+fn is_alone(slot: &'static Slot) -> bool {
+    // Mostly there is somebody: a hint, which costs less than to enter.
+    slot.worker().processor().is_some_and(|processor| processor.ready.len() == 0) && skip_turn(slot)
+}
+
+#[cold]
+#[inline(never)]
+fn skip_turn(slot: &'static Slot) -> bool {
+    let worker = slot.worker();
+    let entered = worker.enter();
+    let Some(processor) = entered.processor else { return false };
+    let alone = !worker.preemption_requested()
+        && !processor.tick().wrapping_add(1).is_multiple_of(GLOBAL_TICKS)
+        && !processor.has_any()
+        && GLOBAL_LEN.load(Ordering::Relaxed) == 0;
+    if alone {
+        processor.advance();
+    }
+    alone
 }
 
 /// Gives way if the time slice is over. Every operation that could wait calls this first.

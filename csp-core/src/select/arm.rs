@@ -147,6 +147,12 @@ impl<T> Recv<'_, T> {
         self.state = State::Disabled;
     }
 
+    /// Whether it would have to wait, at some moment during the call. `false` of a timer tells nothing.
+    #[inline]
+    pub fn must_wait(&self) -> bool {
+        self.state == State::Disabled || self.receiver.must_wait()
+    }
+
     /// What the wait functions take.
     #[inline]
     pub fn arm(&mut self) -> Arm<'_> {
@@ -210,6 +216,12 @@ impl<T> Send<'_, T> {
     pub fn disable(&mut self) {
         self.note_sent();
         self.state = State::Disabled;
+    }
+
+    /// Whether it would have to wait, at some moment during the call.
+    #[inline]
+    pub fn must_wait(&self) -> bool {
+        self.state == State::Disabled || !self.has_message || self.sender.must_wait()
     }
 
     /// What the wait functions take.
@@ -281,6 +293,12 @@ impl<T> Offer<'_, T> {
     pub fn disable(&mut self) {
         self.abandon();
         self.state = State::Disabled;
+    }
+
+    /// Whether it would have to wait, at some moment during the call.
+    #[inline]
+    pub fn must_wait(&self) -> bool {
+        self.state == State::Disabled || self.sender.must_wait()
     }
 
     /// What the wait functions take.

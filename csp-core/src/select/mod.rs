@@ -99,6 +99,13 @@ pub fn poll<const N: usize>(order: Order, mut arms: [Arm<'_>; N]) -> usize {
     }
 }
 
+/// What [`poll`] does where its one arm was found to have to wait.
+#[inline]
+pub fn polled_in_vain() -> usize {
+    checkpoint();
+    1
+}
+
 /// Where a pattern has matched without its bindings, and does not with them.
 #[cold]
 #[track_caller]
