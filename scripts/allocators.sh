@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a parked goroutine that has allocated 100 bytes costs, and an allocation with its release in a goroutine, under
-# three allocators, each alone and below csp::alloc::PerWorker. Medians of 5 runs, in turns. Prints a table, and writes it to
+# What a parked goroutine that has allocated 100 bytes costs, and an allocation with its release in a goroutine, one at a time
+# and a thousand before the first is freed, under three allocators, each alone and below csp::alloc::PerWorker. Medians of 5 runs, in turns. Prints a table, and writes it to
 # benches/results/allocators.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ done
 samples=$(mktemp -d)
 trap 'rm -r "$samples"' EXIT
 for _ in 1 2 3 4 5; do
-    for what in parked time; do
+    for what in parked one many; do
         for name in "${!program[@]}"; do
             "${program[$name]}" $what >>"$samples/$name-$what"
         done
@@ -33,11 +33,13 @@ median() {
 
 mkdir -p benches/results
 {
-    echo "| allocator | bytes a parked goroutine | with \`PerWorker\` | ns to allocate and free | with \`PerWorker\` |"
-    echo "|---|---|---|---|---|"
+    echo -n "| allocator | bytes a parked goroutine | with \`PerWorker\` | ns to allocate and free | with \`PerWorker\` |"
+    echo " the same, 1,000 at once | with \`PerWorker\` |"
+    echo "|---|---|---|---|---|---|---|"
     for inner in system jemalloc mimalloc; do
         echo "| $inner | $(median $inner-alone-parked) | $(median $inner-per-worker-parked) |" \
-            "$(median $inner-alone-time) | $(median $inner-per-worker-time) |"
+            "$(median $inner-alone-one) | $(median $inner-per-worker-one) |" \
+            "$(median $inner-alone-many) | $(median $inner-per-worker-many) |"
     done
     echo
     echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r | cut -d- -f1), $(date +%F);" \

@@ -19,6 +19,8 @@ thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
 }
 static CALLS_IN_ALL: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that are allocated.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
 fn note() {
     _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
@@ -46,12 +48,14 @@ unsafe impl GlobalAlloc for Noting {
             // SAFETY: the callback is what it expects, and does not unwind.
             unsafe { _Unwind_Backtrace(count_frame, std::ptr::null_mut()) };
         }
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         note();
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) };
     }
@@ -75,20 +79,127 @@ fn check(seed: usize, bytes: &[u8]) {
     assert!(bytes.iter().enumerate().all(|(i, &byte)| byte == (seed + i) as u8));
 }
 
+/// Whether workers have blocks at hand: see `csp-core/build.rs`.
+fn magazines() -> bool {
+    support::native() && !cfg!(csp_tsan) && !cfg!(csp_asan) && std::env::var_os("CSP_NO_FSGSBASE").is_none()
+}
+
 #[test]
 fn a_goroutine_allocates_as_its_worker() {
     in_child(&[("GOMAXPROCS", "1")], || {
         let seen_here = csp::spawn(|| {
             let before = (CALLS.get(), CALLS_IN_ALL.load(Ordering::Relaxed));
-            (0..100).for_each(|n| drop(filled(n)));
+            // More than is at hand.
+            (0..100).for_each(|_| drop(filled(2000)));
             (CALLS.get() - before.0, CALLS_IN_ALL.load(Ordering::Relaxed) - before.1)
         });
         let (own, all) = seen_here.join().unwrap();
         assert!(all >= 200, "{all}");
-        // With thread-locals of its own a goroutine sees nothing of it. (ThreadSanitizer could not bear it.)
-        assert!(own == 0 || !support::native() || cfg!(csp_tsan), "{own} of {all}");
+        // With thread-locals of its own a goroutine sees nothing of it. (Sanitizers could not bear it.)
+        assert!(own == 0 || !magazines(), "{own} of {all}");
     })
     .expect_success();
+}
+
+#[test]
+fn small_blocks_are_at_hand() {
+    in_child(&[("GOMAXPROCS", "1")], || {
+        let calls = csp::spawn(|| {
+            let before = CALLS_IN_ALL.load(Ordering::Relaxed);
+            for n in 0..1000 {
+                drop(std::hint::black_box(Box::new(n)));
+            }
+            CALLS_IN_ALL.load(Ordering::Relaxed) - before
+        });
+        let calls = calls.join().unwrap();
+        assert!(if magazines() { calls < 50 } else { calls >= 2000 }, "{calls}");
+    })
+    .expect_success();
+}
+
+/// Of a size that nothing else here has.
+type Odd = [u64; 53];
+
+#[test]
+fn what_one_goroutine_frees_another_on_the_worker_uses() {
+    in_child(&[("GOMAXPROCS", "1")], || {
+        let address = || {
+            let goroutine = csp::spawn(|| {
+                let boxed: Box<Odd> = std::hint::black_box(Box::new([0; 53]));
+                boxed.as_ptr().addr()
+            });
+            goroutine.join().unwrap()
+        };
+        let first = address();
+        if magazines() {
+            assert_eq!((0..10).map(|_| address()).collect::<Vec<_>>(), [first; 10]);
+        }
+    })
+    .expect_success();
+}
+
+/// Whoever allocates a lot and frees it leaves little with the worker.
+#[test]
+fn what_is_at_hand_is_little() {
+    in_child(&[("GOMAXPROCS", "1")], || {
+        let kept = csp::spawn(|| {
+            let before = ALLOCATED.load(Ordering::Relaxed);
+            for size in 1..600 {
+                let all = (0..200).map(|_| Vec::<u8>::with_capacity(size)).collect::<Vec<_>>();
+                drop(std::hint::black_box(all));
+            }
+            ALLOCATED.load(Ordering::Relaxed).saturating_sub(before)
+        });
+        let kept = kept.join().unwrap();
+        // 64 sizes of 4 KiB at most.
+        assert!(kept <= 64 * 4096, "{kept}");
+    })
+    .expect_success();
+}
+
+/// Two adapters in one program do not get each other's memory.
+#[test]
+fn another_adapter_gets_its_blocks_back() {
+    in_child(&[("GOMAXPROCS", "1")], || {
+        static OTHER: PerWorker<System> = PerWorker::new(System);
+        csp::spawn(|| {
+            let layout = Layout::new::<Odd>();
+            for _ in 0..100 {
+                let mine = std::hint::black_box(Box::<Odd>::new([0; 53]));
+                // SAFETY: the layout has a size; the memory is freed with the same one, where it comes from.
+                unsafe {
+                    let others = OTHER.alloc(layout);
+                    OTHER.dealloc(others, layout);
+                    let again = std::hint::black_box(Box::<Odd>::new([0; 53]));
+                    assert!(!magazines() || again.as_ptr().addr() != others.addr());
+                    let others = OTHER.clone().alloc_zeroed(layout);
+                    assert!((0..53).all(|i| *others.cast::<u64>().add(i) == 0));
+                    OTHER.dealloc(others, layout);
+                }
+                drop(mine);
+            }
+        })
+        .join()
+        .unwrap();
+    })
+    .expect_success();
+}
+
+#[test]
+fn what_grows_and_shrinks_keeps_what_is_in_it() {
+    csp::spawn(|| {
+        for seed in 0..600 {
+            let mut bytes = filled(seed);
+            let len = bytes.len();
+            for keep in [len, len / 2, len / 5, 1] {
+                bytes.truncate(keep.max(1));
+                bytes.shrink_to_fit();
+                assert!(bytes.iter().enumerate().all(|(i, &byte)| byte == (seed + i) as u8));
+            }
+        }
+    })
+    .join()
+    .unwrap();
 }
 
 /// So do profilers of the heap.
@@ -127,7 +238,10 @@ fn it_works_before_the_runtime_starts_and_in_plain_threads() {
 #[test]
 fn zeroed_and_aligned_memory_is_what_was_asked_for() {
     csp::spawn(|| {
-        assert!(vec![0_u64; 10_000].iter().all(|&word| word == 0));
+        for len in [1, 3, 60, 64, 65, 10_000] {
+            drop(std::hint::black_box(vec![u64::MAX; len]));
+            assert!(vec![0_u64; len].iter().all(|&word| word == 0));
+        }
         for align in [1, 8, 64, 4096] {
             let layout = Layout::from_size_align(300, align).unwrap();
             // SAFETY: the layout has a size; the memory is freed with the same one.

@@ -52,18 +52,31 @@ fn parked(allocates: bool) -> u64 {
     bytes
 }
 
+/// Nanoseconds to allocate 100 bytes in a goroutine and free them, where so many are allocated before they are freed.
+fn time(at_once: u64) -> f64 {
+    let goroutine = csp::spawn(move || {
+        let mut held = Vec::with_capacity(at_once as usize);
+        let start = Instant::now();
+        if at_once == 1 {
+            (0..PAIRS).for_each(|n| drop(black_box(vec![n as u8; 100])));
+            return start.elapsed().as_secs_f64() * 1e9 / PAIRS as f64;
+        }
+        for _ in 0..PAIRS / at_once {
+            held.extend((0..at_once).map(|n| black_box(vec![n as u8; 100])));
+            held.clear();
+        }
+        start.elapsed().as_secs_f64() * 1e9 / PAIRS as f64
+    });
+    goroutine.join().unwrap()
+}
+
 fn main() {
     let mode = std::env::args().nth(1);
     match mode.as_deref() {
         Some("parked") => println!("{}", parked(true)),
-        Some("time") => {
-            let time = csp::spawn(|| {
-                let start = Instant::now();
-                (0..PAIRS).for_each(|n| drop(black_box(vec![n as u8; 100])));
-                start.elapsed().as_secs_f64() * 1e9 / PAIRS as f64
-            });
-            println!("{:.1}", time.join().unwrap());
-        }
-        _ => panic!("allocators parked|time"),
+        Some("one") => println!("{:.1}", time(1)),
+        // More than `PerWorker` has at hand.
+        Some("many") => println!("{:.1}", time(1000)),
+        _ => panic!("allocators parked|one|many"),
     }
 }

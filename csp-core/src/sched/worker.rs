@@ -17,6 +17,8 @@ use super::goroutine::Runnable;
 use super::hold::Hold;
 use super::placement::Placement;
 use super::processor::Processor;
+#[cfg(csp_magazines)]
+use crate::alloc::magazine::Magazine;
 use crate::context_switch::Execution;
 use crate::primitive::Baton;
 use crate::slot::Slot;
@@ -53,10 +55,13 @@ pub(crate) struct Worker {
     /// The thread ends when it is next on its own stack.
     pub(crate) ends: Cell<bool>,
     thread_pointer: AtomicUsize,
+    /// What its goroutines have freed. Used by the goroutine that it runs.
+    #[cfg(csp_magazines)]
+    pub(crate) magazine: Magazine,
 }
 
-// SAFETY: the `Cell`s and `execution` are used by runtime code of the worker alone, on its own stack or on that of the
-// goroutine it runs, which is never two at once; or, `searching`, by the one who wakes it, before it does.
+// SAFETY: the `Cell`s, `magazine` and `execution` are used by code of the worker's thread alone, on its own stack or on that of
+// the goroutine it runs, which is never two at once; or, `searching`, by the one who wakes it, before it does.
 unsafe impl Sync for Worker {}
 // SAFETY: as above.
 unsafe impl Send for Worker {}
@@ -95,6 +100,8 @@ impl Worker {
             detached: AtomicBool::new(false),
             ends: Cell::new(false),
             thread_pointer: AtomicUsize::new(0),
+            #[cfg(csp_magazines)]
+            magazine: Magazine::new(),
         }))
     }
 
