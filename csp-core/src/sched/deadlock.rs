@@ -94,13 +94,12 @@ fn report() -> ! {
     for slot in pool::all() {
         // SAFETY: null or a task; its goroutine is parked, as all are, so it stays.
         let Some(task) = (unsafe { slot.task().as_ref() }) else { continue };
-        let (reason, location, since) = slot.noted_wait();
+        let (reason, location, waited) = slot.noted_wait(now);
         let mut line = task.describe();
         let _ = write!(line, ": {}", reason.as_str());
         if let Some(location) = location.filter(|_| reason != WaitReason::None) {
             let _ = write!(line, " at {location}");
         }
-        let waited = Duration::from_nanos(now.saturating_sub(since));
         let _ = match waited.as_secs() {
             0 => writeln!(line, ", for {} ms", waited.as_millis()),
             secs @ 1..120 => writeln!(line, ", for {secs} s"),

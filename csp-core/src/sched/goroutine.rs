@@ -63,8 +63,8 @@ impl Runnable {
         if raw & Self::FRESH != 0 {
             return None;
         }
-        // SAFETY: made by `suspended`; slots and workers are never freed.
-        unsafe { (*(raw as *const Slot)).locked.load(Ordering::Relaxed).as_ref() }
+        // SAFETY: made by `suspended`; slots are never freed.
+        unsafe { &*(raw as *const Slot) }.owner()
     }
 
     #[inline(always)]

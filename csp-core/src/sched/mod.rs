@@ -329,7 +329,7 @@ fn next_execution(worker: &'static Worker, processor: Option<&'static Processor>
 /// Whether the goroutine may run on any worker's thread, and from a goroutine's stack.
 #[inline(always)]
 fn may_switch_to(next: &'static Slot) -> bool {
-    next.locked.load(Ordering::Relaxed).is_null()
+    next.owner().is_none()
 }
 
 /// Makes a parked goroutine ready: it runs next here, or where there is room.
@@ -734,14 +734,10 @@ fn release_processor(worker: &'static Worker) {
 /// Runs a goroutine until the worker is back on its own stack.
 fn execute(worker: &'static Worker, runnable: Runnable) {
     match runnable.into_work() {
-        Work::Suspended(slot) => {
-            // SAFETY: null or a worker; workers are never freed.
-            let locked = unsafe { slot.locked.load(Ordering::Relaxed).as_ref() };
-            match locked {
-                Some(owner) if !std::ptr::eq(owner, worker) => pass_processor(worker, owner),
-                _ => resume(worker, slot),
-            }
-        }
+        Work::Suspended(slot) => match slot.owner() {
+            Some(owner) if !std::ptr::eq(owner, worker) => pass_processor(worker, owner),
+            _ => resume(worker, slot),
+        },
         Work::Fresh(task) => match slot_for(worker, &task) {
             Ok(slot) => {
                 if task.locked {

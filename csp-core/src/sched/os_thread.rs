@@ -57,13 +57,13 @@ pub(crate) fn unlock() {
     if count == 1 && stackful() {
         let worker = slot.worker();
         let _entered = worker.enter();
-        slot.locked.store(std::ptr::null_mut(), Ordering::Relaxed);
+        slot.set_owner(None);
         worker.locked.store(std::ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
 fn bind(slot: &'static Slot, owner: &'static Worker) {
-    slot.locked.store(std::ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
+    slot.set_owner(Some(owner));
     owner.locked.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Release);
     owner.tainted.store(true, Ordering::Relaxed);
 }
@@ -86,7 +86,7 @@ pub(super) fn end_locked(slot: &'static Slot, worker: &'static Worker) {
         slot.retired.store(true, Ordering::Relaxed);
         return;
     }
-    slot.locked.store(std::ptr::null_mut(), Ordering::Relaxed);
+    slot.set_owner(None);
     worker.locked.store(std::ptr::null_mut(), Ordering::Relaxed);
     // The main OS thread ends with the process alone.
     worker.ends.set(!worker.reserved);

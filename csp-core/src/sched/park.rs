@@ -125,20 +125,20 @@ const TICKET_MASK: u64 = u64::MAX >> OUTCOME_BITS;
 pub(crate) struct Parker {
     /// See the table at the head of the module.
     word: AtomicU64,
-    /// Where an OS thread sleeps.
-    baton: Baton,
-    /// It lies in a slot.
-    goroutine: bool,
+    /// Where an OS thread sleeps; `None`: it is a goroutine's, and lies in a slot.
+    baton: Option<&'static Baton>,
 }
 
 impl Parker {
-    pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(0), baton: Baton::default(), goroutine: false }
+    /// A parker for an OS thread.
+    pub(crate) fn leak() -> &'static Self {
+        let baton = Box::leak(Box::new(Baton::default()));
+        Box::leak(Box::new(Self { word: AtomicU64::new(0), baton: Some(baton) }))
     }
 
     /// A parker to be put into a slot.
     pub(crate) fn new_goroutine() -> Self {
-        Self { word: AtomicU64::new(0), baton: Baton::default(), goroutine: true }
+        Self { word: AtomicU64::new(0), baton: None }
     }
 
     /// Whether the wait is open still.
@@ -210,11 +210,10 @@ impl Parker {
     /// Lets the owner of a claimed wait go on. The last thing that a claimer does.
     #[inline]
     pub(crate) fn ready(&'static self) {
-        if self.goroutine {
+        match self.baton {
             // SAFETY: `new_goroutine` is called for slots alone.
-            super::ready(unsafe { Slot::of(self) });
-        } else {
-            self.baton.notify();
+            None => super::ready(unsafe { Slot::of(self) }),
+            Some(baton) => baton.notify(),
         }
     }
 }
@@ -247,9 +246,9 @@ pub(crate) unsafe fn park(
     commit: unsafe fn(*mut ()),
     arg: *mut (),
 ) -> u32 {
-    if !parker.goroutine {
+    if let Some(baton) = parker.baton {
         // SAFETY: the caller's promise.
-        return unsafe { park_thread(parker, ticket, wait, commit, arg) };
+        return unsafe { park_thread(parker, baton, ticket, wait, commit, arg) };
     }
     // SAFETY: `new_goroutine` is called for slots alone.
     let slot = unsafe { Slot::of(parker) };
@@ -276,6 +275,7 @@ pub(crate) unsafe fn park(
 #[inline(never)]
 unsafe fn park_thread(
     parker: &'static Parker,
+    baton: &'static Baton,
     ticket: Ticket,
     wait: Wait,
     commit: unsafe fn(*mut ()),
@@ -284,17 +284,17 @@ unsafe fn park_thread(
     // A plain thread has a stack of its own: it is resumable as soon as its waiters are visible.
     // SAFETY: the caller's promise.
     unsafe { commit(arg) };
-    if wait.reason.is_short() && parker.baton.linger(wait.deadline.is_some()) {
+    if wait.reason.is_short() && baton.linger(wait.deadline.is_some()) {
         return parker.outcome(ticket);
     }
     match wait.deadline {
         Some(deadline) => {
             // The claim is the decision: whoever lost it waits for the winner to be done with its frame.
-            if !parker.baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT) {
-                parker.baton.wait();
+            if !baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT) {
+                baton.wait();
             }
         }
-        None => parker.baton.wait(),
+        None => baton.wait(),
     }
     parker.outcome(ticket)
 }
@@ -340,7 +340,7 @@ mod thread_parker {
     pub(super) struct Lease;
 
     pub(super) fn current() -> Current {
-        Current { parker: Box::leak(Box::new(Parker::new())), lease: None }
+        Current { parker: Parker::leak(), lease: None }
     }
 }
 
@@ -356,7 +356,7 @@ mod thread_parker {
     impl Lease {
         fn new() -> Self {
             let free = FREE.lock().unwrap_or_else(|e| e.into_inner()).pop();
-            Self(free.unwrap_or_else(|| Box::leak(Box::new(Parker::new()))))
+            Self(free.unwrap_or_else(|| Parker::leak()))
         }
     }
 

@@ -27,7 +27,8 @@ pub(crate) mod setxid;
 
 use std::mem::offset_of;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::context_switch::{self, Execution};
 use crate::sched::goroutine::Task;
@@ -39,22 +40,25 @@ use crate::stack::Stride;
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Slot {
-    pub(crate) execution: Execution,
+    // One cache line for all that a wait, and its end, have to do with: see below.
+    pub(crate) parker: Parker,
     /// The worker that runs the slot, written by whoever is about to resume it; stale while it is suspended.
     worker: AtomicPtr<Worker>,
+    /// Where the goroutine waits, since when and for what, for reports. Written by the goroutine before it parks.
+    wait_location: AtomicPtr<Location<'static>>,
+    wait_since: AtomicU32,
+    wait_reason: AtomicU8,
+    /// Whether `owner` is somebody.
+    locked: AtomicBool,
+    pub(crate) execution: Execution,
     /// The goroutine that the slot is given to; null in the pool.
     pub(crate) task: AtomicPtr<Task>,
     /// The worker whose thread alone may run the goroutine; null for any. Written by the goroutine itself.
-    pub(crate) locked: AtomicPtr<Worker>,
+    owner: AtomicPtr<Worker>,
     /// How often the goroutine has locked its thread and not unlocked it yet. Used by the goroutine alone.
     pub(crate) lock_count: AtomicU32,
-    pub(crate) parker: Parker,
     /// The goroutine is within `blocking`. Used by the goroutine alone.
     pub(crate) blocking: AtomicBool,
-    /// What the goroutine waits for, where and since when, for reports. Written by the goroutine before it parks.
-    wait_reason: AtomicU8,
-    wait_location: AtomicPtr<Location<'static>>,
-    wait_since: AtomicU64,
     /// Threads backend: the thread ends instead of going back to the pool.
     pub(crate) retired: AtomicBool,
     /// The stack. Empty for the thread that a slot adopted.
@@ -64,6 +68,14 @@ pub(crate) struct Slot {
     /// When it was last put into the global pool, in rounds of trimming.
     pub(crate) trimmed: AtomicBool,
 }
+
+#[cfg(csp_native)]
+const _: () =
+    assert!(offset_of!(Slot, execution) + offset_of!(Execution, context) + size_of::<context_switch::Context>() == 64);
+
+/// The clock of `wait_since`: each of its ticks is so many bits' worth of nanoseconds, a millisecond. It comes round after
+/// 52 days.
+const WAIT_CLOCK: u32 = 20;
 
 // SAFETY: `execution` is used by whoever has the right to run the slot, of whom there is one at a time: that right goes
 // through the run queues and locks of the scheduler, which order its users. Everything else is atomic.
@@ -101,16 +113,17 @@ impl Slot {
 
     fn new(stride: Stride, class: u8) -> Self {
         Self {
-            execution: Execution::new(),
-            worker: AtomicPtr::new(std::ptr::null_mut()),
-            task: AtomicPtr::new(std::ptr::null_mut()),
-            locked: AtomicPtr::new(std::ptr::null_mut()),
-            lock_count: AtomicU32::new(0),
             parker: Parker::new_goroutine(),
-            blocking: AtomicBool::new(false),
-            wait_reason: AtomicU8::new(WaitReason::None as u8),
+            worker: AtomicPtr::new(std::ptr::null_mut()),
             wait_location: AtomicPtr::new(std::ptr::null_mut()),
-            wait_since: AtomicU64::new(0),
+            wait_since: AtomicU32::new(0),
+            wait_reason: AtomicU8::new(WaitReason::None as u8),
+            locked: AtomicBool::new(false),
+            execution: Execution::new(),
+            task: AtomicPtr::new(std::ptr::null_mut()),
+            owner: AtomicPtr::new(std::ptr::null_mut()),
+            lock_count: AtomicU32::new(0),
+            blocking: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             stride,
             class,
@@ -180,21 +193,40 @@ impl Slot {
         unsafe { &*std::ptr::with_exposed_provenance(std::ptr::from_ref(parker).addr() - offset_of!(Slot, parker)) }
     }
 
+    /// The worker whose thread alone may run the goroutine, if there is one.
     #[inline(always)]
-    pub(crate) fn note_wait(&self, wait: &Wait, since: u64) {
-        self.wait_reason.store(wait.reason as u8, Ordering::Relaxed);
-        self.wait_location.store(std::ptr::from_ref(wait.location).cast_mut(), Ordering::Relaxed);
-        self.wait_since.store(since, Ordering::Relaxed);
+    pub(crate) fn owner(&self) -> Option<&'static Worker> {
+        if !self.locked.load(Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: null or a worker; workers are never freed.
+        unsafe { self.owner.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// What [`note_wait`](Self::note_wait) noted last: the reason, the place, and the time.
-    pub(crate) fn noted_wait(&self) -> (WaitReason, Option<&'static Location<'static>>, u64) {
+    /// Says which worker's thread alone may run the goroutine. For the goroutine itself, or on its behalf before it starts.
+    pub(crate) fn set_owner(&self, owner: Option<&'static Worker>) {
+        self.owner
+            .store(owner.map_or(std::ptr::null_mut(), |owner| std::ptr::from_ref(owner).cast_mut()), Ordering::Relaxed);
+        self.locked.store(owner.is_some(), Ordering::Relaxed);
+    }
+
+    /// Notes what the goroutine is about to wait for. `now` is what sysmon's clock says.
+    #[inline(always)]
+    pub(crate) fn note_wait(&self, wait: &Wait, now: u64) {
+        self.wait_reason.store(wait.reason as u8, Ordering::Relaxed);
+        self.wait_location.store(std::ptr::from_ref(wait.location).cast_mut(), Ordering::Relaxed);
+        self.wait_since.store((now >> WAIT_CLOCK) as u32, Ordering::Relaxed);
+    }
+
+    /// What [`note_wait`](Self::note_wait) noted last: the reason, the place, and how long before `now` that was.
+    pub(crate) fn noted_wait(&self, now: u64) -> (WaitReason, Option<&'static Location<'static>>, Duration) {
         // SAFETY: null or a `'static` location.
         let location = unsafe { self.wait_location.load(Ordering::Relaxed).as_ref() };
+        let ticks = ((now >> WAIT_CLOCK) as u32).wrapping_sub(self.wait_since.load(Ordering::Relaxed));
         (
             WaitReason::from_u8(self.wait_reason.load(Ordering::Relaxed)),
             location,
-            self.wait_since.load(Ordering::Relaxed),
+            Duration::from_nanos(u64::from(ticks) << WAIT_CLOCK),
         )
     }
 }

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_two_earliest_are_known() {
-        let parker: &'static Parker = Box::leak(Box::new(Parker::new()));
+        let parker: &'static Parker = Parker::leak();
         let timers = Timers::new();
         assert_eq!(timers.next_two(), [NEVER; 2]);
         let mut armed = Vec::new();
