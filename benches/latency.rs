@@ -5,9 +5,9 @@
 //! - *goroutine*: made ready by a goroutine that computes on, so that the other processor has to run it;
 //! - *timer*: how late `csp::time::sleep(1 ms)` returns on an idle machine;
 //! - *timer beside a computation*: the same while the other processor computes;
-//! - *thread*: made ready by a plain thread;
 //! - *start*: started by a goroutine that then sleeps, while ever more goroutines wait, so that it needs a stack that nobody has
 //!   used yet;
+//! - *thread*: made ready by a plain thread;
 //! - *threads-alone*: a plain thread wakes another by `unpark`, and nothing of csp is there: the machine's floor.
 //!
 //! `--smoke` makes a short run of it.

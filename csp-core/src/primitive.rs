@@ -132,6 +132,23 @@ impl Baton {
         self.state.load(Ordering::Relaxed) == HERE && self.state.swap(AWAY, Ordering::Acquire) == HERE
     }
 
+    /// Takes the baton if it arrives before `deadline`, and keeps the CPU until then. For some microseconds.
+    #[cfg(not(csp_loom))]
+    pub(crate) fn poll_until(&self, deadline: Instant) -> bool {
+        while now() < deadline {
+            if self.take() {
+                return true;
+            }
+            (0..16).for_each(|_| hint::spin_loop());
+        }
+        false
+    }
+
+    #[cfg(csp_loom)]
+    pub(crate) fn poll_until(&self, _deadline: Instant) -> bool {
+        false
+    }
+
     /// Sleeps until the baton has arrived, and takes it.
     pub(crate) fn wait(&self) {
         self.sleep_until(None);

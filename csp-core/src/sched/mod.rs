@@ -811,6 +811,12 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
     if let Some(runnable) = pick(worker, processor, true, false).or_else(|| pick_global(processor)) {
         return Some(runnable);
     }
+    // The timers of idle processors: without a search, at the end of which another worker is woken.
+    let now = timer::since_start(Instant::now());
+    all_timers().filter(|timers| timers.next() <= now).for_each(Timers::run_due);
+    if processor.has_any() {
+        return pick(worker, processor, true, false);
+    }
     if worker.searching.get() || start_searching(worker) {
         if let Some(runnable) = search(worker, processor) {
             return Some(runnable);
