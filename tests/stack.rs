@@ -421,6 +421,47 @@ mod older_machines {
         }
     }
 
+    /// What the native backend relies on is not there: here, glibc's handler for changes of credentials.
+    #[test]
+    fn have_a_thread_for_each_goroutine_where_the_proof_fails() {
+        if std::env::var_os("CSP_BACKEND").is_some() {
+            return; // Whoever has chosen a backend gets that or an error.
+        }
+        in_child(&[], || {
+            const SIGSETXID: i32 = 33;
+            let none = [0_usize; 4];
+            // SAFETY: the kernel's default for a signal that nobody sends here; 8 is the size of the kernel's signal set.
+            let done = unsafe {
+                let old = ptr::null_mut::<usize>();
+                libc::syscall(libc::SYS_rt_sigaction, SIGSETXID, none.as_ptr(), old, 8)
+            };
+            assert_eq!(done, 0);
+            let reason = csp::runtime::fallback_reason().expect("it has to do without");
+            assert!(reason.contains("handler"), "{reason}");
+            assert_eq!(csp::runtime::backend(), csp::runtime::Backend::Threads);
+            // More than are made at a time, and at once.
+            let (open, gate) = csp::bounded::<()>(0);
+            let arrived = csp::WaitGroup::new();
+            arrived.add(200);
+            let parked = (0..200).map(|n| {
+                let (gate, arrived) = (gate.clone(), arrived.clone());
+                csp::spawn(move || {
+                    arrived.done();
+                    gate.recv().unwrap_err();
+                    n
+                })
+            });
+            let parked = parked.collect::<Vec<_>>();
+            arrived.wait();
+            // Long enough for sysmon to look: it makes no slots ahead here.
+            csp::time::sleep(std::time::Duration::from_millis(20));
+            assert!(csp::runtime::stats().slots < 300);
+            drop(open);
+            assert_eq!(parked.into_iter().map(|goroutine| goroutine.join().unwrap()).sum::<i32>(), (0..200).sum());
+        })
+        .expect_success();
+    }
+
     #[test]
     fn guards_without_mappings_are_used_where_the_kernel_has_them() {
         if !own_stacks() {
