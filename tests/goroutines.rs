@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use csp::Builder;
 use support::{in_child, scaled};
@@ -182,6 +183,72 @@ mod spawning {
         let players = [player(0), player(1)];
         players.into_iter().for_each(|player| player.join().unwrap());
         assert_eq!(turn.load(Ordering::Relaxed), 2_000);
+    }
+
+    /// Runs `f` in a goroutine beside one or two others, on the one processor there is, that compute for milliseconds
+    /// between two `yield_now`. `f` gets how often they have yielded so far.
+    fn beside_yielders(f: fn(&'static AtomicUsize)) {
+        static YIELDS: AtomicUsize = AtomicUsize::new(0);
+        for yielders in [1, 2] {
+            let over = Arc::new(AtomicBool::new(false));
+            let yielders = (0..yielders).map(|_| {
+                let over = over.clone();
+                csp::spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        let start = Instant::now();
+                        while start.elapsed() < Duration::from_millis(3) {
+                            std::hint::spin_loop();
+                        }
+                        YIELDS.fetch_add(1, Ordering::Relaxed);
+                        csp::yield_now();
+                    }
+                })
+            });
+            let yielders = yielders.collect::<Vec<_>>();
+            let result = csp::spawn(move || f(&YIELDS)).join();
+            over.store(true, Ordering::Relaxed);
+            yielders.into_iter().for_each(|yielder| yielder.join().unwrap());
+            result.unwrap();
+        }
+    }
+
+    /// So many turns are given before anybody looks, where nobody sees to it.
+    const LATE: usize = 32;
+
+    #[test]
+    fn who_yields_does_not_keep_timers_waiting() {
+        in_child(&[("GOMAXPROCS", "1")], || {
+            beside_yielders(|yields| {
+                for _ in 0..8 {
+                    let before = yields.load(Ordering::Relaxed);
+                    csp::time::sleep(Duration::from_millis(1));
+                    let turns = yields.load(Ordering::Relaxed) - before;
+                    assert!(turns < LATE, "{turns}");
+                }
+            });
+        })
+        .expect_success();
+    }
+
+    #[test]
+    fn who_yields_does_not_keep_those_waiting_whom_a_thread_wakes() {
+        in_child(&[("GOMAXPROCS", "1")], || {
+            beside_yielders(|yields| {
+                let (tx, rx) = csp::channel::bounded(0);
+                let waker = thread::spawn(move || {
+                    for _ in 0..8 {
+                        thread::sleep(Duration::from_millis(1));
+                        tx.send(yields.load(Ordering::Relaxed)).unwrap();
+                    }
+                });
+                for before in rx {
+                    let turns = yields.load(Ordering::Relaxed) - before;
+                    assert!(turns < LATE, "{turns}");
+                }
+                waker.join().unwrap();
+            });
+        })
+        .expect_success();
     }
 
     #[test]

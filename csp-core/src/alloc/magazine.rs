@@ -15,6 +15,8 @@ const CLASSES: usize = 64;
 /// How much a magazine holds of one class: so many blocks, or so many bytes.
 const MOST_BLOCKS: usize = 32;
 const MOST_BYTES: usize = 4096;
+/// How many bytes it holds in all: about as many as glibc keeps for each thread.
+pub(super) const MOST_IN_ALL: usize = 64 << 10;
 
 /// The size of a small block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +91,15 @@ struct List {
 /// What a worker has at hand. It belongs to the first adapter that uses it there; any other one does without.
 pub(crate) struct Magazine {
     owner: Cell<u64>,
+    /// How many bytes there are.
+    bytes: Cell<usize>,
     lists: [List; CLASSES],
 }
 
 impl Magazine {
     pub(crate) const fn new() -> Self {
         let lists = [const { List { first: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; CLASSES];
-        Self { owner: Cell::new(NOBODY), lists }
+        Self { owner: Cell::new(NOBODY), bytes: Cell::new(0), lists }
     }
 
     #[inline(always)]
@@ -121,6 +125,7 @@ impl Magazine {
             // SAFETY: a block in the list is nobody else's, and `put` wrote its word.
             list.first.set(unsafe { (*first).next });
             list.len.set(list.len.get() - 1);
+            self.bytes.set(self.bytes.get() - class.size());
         }
         first.cast()
     }
@@ -138,24 +143,37 @@ impl Magazine {
         unsafe { block.write(Block { next: list.first.get() }) };
         list.first.set(block);
         list.len.set(list.len.get() + 1);
-        list.len.get() > class.most()
+        self.bytes.set(self.bytes.get() + class.size());
+        list.len.get() > class.most() || self.bytes.get() > MOST_IN_ALL
     }
 
-    /// Takes a batch of the blocks that have been in the list for longest, and hands each to `free`.
-    pub(super) fn take_oldest(&self, class: Class, free: impl Fn(*mut u8)) {
+    /// Takes out the blocks that are too many after one of `class` was put in: a batch of that class, or half of all; those
+    /// that were put in first. Hands each to `free`, with its class.
+    pub(super) fn take_surplus(&self, class: Class, free: impl Fn(*mut u8, Class)) {
+        if self.bytes.get() > MOST_IN_ALL {
+            (0..CLASSES)
+                .map(Class)
+                .for_each(|class| self.take_oldest(class, self.lists[class.0].len.get().div_ceil(2), &free));
+        } else {
+            self.take_oldest(class, class.batch(), &free);
+        }
+    }
+
+    fn take_oldest(&self, class: Class, count: usize, free: impl Fn(*mut u8, Class)) {
         let list = &self.lists[class.0];
-        let kept = list.len.get() - class.batch();
-        let mut last_kept = list.first.get();
-        // SAFETY: as in `take`; as many as `len` blocks are in the list, of which one at least is kept. Read before it is freed.
+        let kept = list.len.get() - count;
+        // SAFETY: as in `take`: as many as `len` blocks are in the list. Each is read before it is freed.
         unsafe {
-            for _ in 1..kept {
-                last_kept = (*last_kept).next;
+            let mut end = list.first.as_ptr();
+            for _ in 0..kept {
+                end = &raw mut (**end).next;
             }
-            let mut block = std::mem::replace(&mut (*last_kept).next, ptr::null_mut());
+            let mut block = end.replace(ptr::null_mut());
             list.len.set(kept);
+            self.bytes.set(self.bytes.get() - count * class.size());
             while !block.is_null() {
                 let next = (*block).next;
-                free(block.cast());
+                free(block.cast(), class);
                 block = next;
             }
         }
@@ -198,7 +216,7 @@ mod tests {
             assert_eq!(unsafe { magazine.put(class, block) }, index == class.most());
         }
         let gone = RefCell::new(Vec::new());
-        magazine.take_oldest(class, |block| gone.borrow_mut().push(block));
+        magazine.take_surplus(class, |block, _| gone.borrow_mut().push(block));
         let gone = gone.into_inner();
         assert_eq!(gone.len(), class.batch());
         assert!(gone.iter().all(|block| blocks[..class.batch()].contains(block)));
@@ -206,6 +224,41 @@ mod tests {
             assert_eq!(magazine.take(class), block);
         }
         assert!(magazine.take(class).is_null());
+    }
+
+    #[test]
+    fn half_of_all_goes_where_it_is_too_much() {
+        let magazine = Magazine::new();
+        let mut memory = Vec::new();
+        let mut held = Vec::new();
+        'full: for class in (0..CLASSES).map(Class) {
+            for _ in 0..class.most() {
+                memory.push(vec![0_u64; class.0 + 1]);
+                let block = memory.last_mut().unwrap().as_mut_ptr().cast::<u8>();
+                held.push((block, class));
+                // SAFETY: memory of that size, of which nobody else has a pointer in use.
+                if unsafe { magazine.put(class, block) } {
+                    break 'full;
+                }
+            }
+        }
+        let size = |blocks: &[(*mut u8, Class)]| blocks.iter().map(|(_, class)| class.size()).sum::<usize>();
+        assert!(size(&held) > MOST_IN_ALL && size(&held) <= MOST_IN_ALL + 512);
+        let gone = RefCell::new(Vec::new());
+        magazine.take_surplus(held.last().unwrap().1, |block, class| gone.borrow_mut().push((block, class)));
+        let mut all = gone.into_inner();
+        assert!((MOST_IN_ALL / 2..MOST_IN_ALL * 3 / 4).contains(&size(&all)), "{}", size(&all));
+        for class in (0..CLASSES).map(Class) {
+            all.extend(
+                std::iter::repeat_with(|| magazine.take(class)).take_while(|b| !b.is_null()).map(|b| (b, class)),
+            );
+        }
+        assert_eq!(magazine.bytes.get(), 0);
+        let sorted = |mut blocks: Vec<(*mut u8, Class)>| {
+            blocks.sort_unstable_by_key(|(block, _)| block.addr());
+            blocks
+        };
+        assert_eq!(sorted(all), sorted(held));
     }
 
     #[test]

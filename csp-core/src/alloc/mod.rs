@@ -28,15 +28,21 @@ use std::alloc::{GlobalAlloc, Layout};
 /// be freed in another goroutine or thread than it was made in, as with `A` alone.
 ///
 /// To change thread-locals takes longer than to allocate. So each worker keeps blocks of up to 512 bytes at hand that
-/// goroutines have freed, 32 of a size or 4 KiB at most, and asks `A` for several at a time: `scripts/allocators.sh` measures
-/// what that saves and costs. `A` is asked for such blocks with their sizes rounded up to a multiple of 8.
+/// goroutines have freed, 32 of a size or 4 KiB at most, and 64 KiB in all; and asks `A` for several at a time.
+/// `scripts/allocators.sh` measures what that saves and costs. Of several adapters in a program the first that is used on a
+/// worker has that worker's; the others ask `A` each time. So make it a `static`, and one.
+///
+/// # What `A` has to be
 ///
 /// `A` must not wait and must not use this crate, as is so of every allocator there is. What counts or traces allocations
-/// belongs outside, `Tracing<PerWorker<A>>`: within, it sees the worker's thread-locals, and not every allocation.
+/// belongs outside, `Tracing<PerWorker<A>>`: within, it sees the worker's thread-locals, and not every allocation. For the same
+/// reason an arena that is reset, or resets itself, once all it gave out is freed cannot be `A`: blocks at hand are not freed, and
+/// are given out again. In a signal handler that interrupts a goroutine the adapter must not be used, even if `A` may be.
 ///
-/// Outside goroutines and in the dense mode, where goroutines are OS threads, it calls `A` and does nothing else; and so
-/// under a sanitizer, which is to see each allocation, and where the thread pointer can be changed by a system call alone (no
-/// FSGSBASE), since that costs more than it is worth.
+/// `A` gets requests of up to 512 bytes with their sizes rounded up to a multiple of 8. Outside goroutines and in the dense
+/// mode, where goroutines are OS threads, the adapter calls it and does nothing else; and so, with nothing rounded, under a
+/// sanitizer, which is to see each allocation. Where the thread pointer can be changed by a system call alone (no FSGSBASE)
+/// that would cost more than it is worth, and the adapter calls `A` from goroutines as if it were not there.
 #[derive(Debug, Default)]
 pub struct PerWorker<A> {
     inner: A,
@@ -202,12 +208,12 @@ mod cached {
         #[inline(never)]
         unsafe fn free_batch(&self, class: Class, worker: &Worker, block: Option<*mut u8>) {
             // SAFETY: what is in the magazine is ours, and nobody's any more; the caller's promise about the block.
-            let free = |block| unsafe { self.inner.dealloc(block, class.layout()) };
+            let free = |block, class: Class| unsafe { self.inner.dealloc(block, class.layout()) };
             // SAFETY: the worker runs us. Allocators neither unwind nor wait, nor may they use this crate.
             unsafe {
                 call(worker, || match block {
-                    Some(block) => free(block),
-                    None => worker.magazine.take_oldest(class, free),
+                    Some(block) => free(block, class),
+                    None => worker.magazine.take_surplus(class, free),
                 });
             }
         }
@@ -253,6 +259,10 @@ mod cached {
             let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
             match (Class::of(layout), Class::of(new_layout)) {
                 (Some(old), Some(new)) if old == new => ptr,
+                // SAFETY: the caller's promise; a block is `A`'s allocation with the layout of its class.
+                (Some(old), Some(new)) if foreign_worker().is_none() => unsafe {
+                    self.inner.realloc(ptr, old.layout(), new.layout().size())
+                },
                 // SAFETY: the caller's promise.
                 (None, None) => unsafe { on_worker(|| self.inner.realloc(ptr, layout, new_size)) },
                 // SAFETY: as `alloc` and `dealloc`; the new allocation has room for as much as is copied, and so had the old.

@@ -399,11 +399,12 @@ unsafe fn requeue(slot: *mut ()) {
     // SAFETY: the argument is a slot that has just been left.
     let slot: &'static Slot = unsafe { &*slot.cast::<Slot>() };
     match slot.worker().processor() {
-        Some(processor) => {
+        // Nobody looks at the global queue while there is something in the processor's own.
+        Some(processor) if GLOBAL_LEN.load(Ordering::Relaxed) == 0 || processor.has_any() => {
             push_ready(processor, Runnable::suspended(slot));
             notify_work();
         }
-        None => inject(Runnable::suspended(slot)),
+        _ => inject(Runnable::suspended(slot)),
     }
 }
 
@@ -453,7 +454,9 @@ fn skip_turn(slot: &'static Slot) -> bool {
     let alone = !worker.preemption_requested()
         && !processor.tick().wrapping_add(1).is_multiple_of(GLOBAL_TICKS)
         && !processor.has_any()
-        && GLOBAL_LEN.load(Ordering::Relaxed) == 0;
+        && GLOBAL_LEN.load(Ordering::Relaxed) == 0
+        && !has_due(&processor.timers)
+        && !has_due(&STRAY_TIMERS);
     if alone {
         processor.advance();
     }
@@ -549,6 +552,12 @@ fn run_timers_of(timers: &Timers) {
     if timers.next() != timer::NEVER {
         timers.run_due();
     }
+}
+
+/// Whether a wait's time has come.
+#[inline]
+fn has_due(timers: &Timers) -> bool {
+    timers.next() != timer::NEVER && timers.next() <= timer::since_start(Instant::now())
 }
 
 /// All heaps.

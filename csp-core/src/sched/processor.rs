@@ -27,7 +27,8 @@ pub(crate) struct Processor {
     worker: AtomicPtr<Worker>,
     /// Given up because there are too many; neither held nor idle. Written under the lock of the idle ones.
     retired: AtomicBool,
-    /// How many times a goroutine was picked. Written by the owner; sysmon sees by it that a goroutine does not come back.
+    /// How many times a goroutine was picked. Written by the owner, and by sysmon to [`hurry`](Self::hurry) it; sysmon sees by it
+    /// that a goroutine does not come back.
     tick: AtomicU32,
     /// It is to be given up: enough others are at work. Set by sysmon, cleared by the owner.
     surplus: AtomicBool,
@@ -132,6 +133,14 @@ impl Processor {
     #[inline(always)]
     pub(crate) fn advance(&self) -> u32 {
         let tick = self.tick.load(Ordering::Relaxed).wrapping_add(1);
+        self.tick.store(tick, Ordering::Relaxed);
+        tick
+    }
+
+    /// Has the owner look at the global queue at its next pick: puts the count forward to where it does. Returns the count. For
+    /// sysmon; where the owner counts at the same time it may be in vain.
+    pub(crate) fn hurry(&self) -> u32 {
+        let tick = self.tick().wrapping_add(1).next_multiple_of(super::GLOBAL_TICKS).wrapping_sub(1);
         self.tick.store(tick, Ordering::Relaxed);
         tick
     }

@@ -86,6 +86,7 @@ pub(crate) fn start() -> std::io::Result<()> {
 
 fn run() {
     let mut seen: Vec<Seen> = Vec::new();
+    let mut waited = false;
     let mut idle_looks = 0;
     let mut looks = 0u32;
     let mut starved_rounds = 0;
@@ -120,7 +121,8 @@ fn run() {
             starved_rounds = 0;
         }
         let packed = packer.look();
-        look(&mut seen, now, packed);
+        let waits = GLOBAL_LEN.load(Ordering::Relaxed) != 0;
+        look(&mut seen, now, packed, waits && std::mem::replace(&mut waited, waits));
         // On an idle processor's time, and not while a worker waits for its thread.
         if idle::worth_waking() && REQUESTS.lock().is_empty() && ahead.look(default_class()) {
             idle::retry_starved();
@@ -243,8 +245,8 @@ impl Packer {
     }
 }
 
-/// One look at every processor.
-fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
+/// One look at every processor. `waited` says that the global queue was not empty at the last look either.
+fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool, waited: bool) {
     let mut slow = false;
     for (index, processor) in processors().enumerate() {
         if index == seen.len() {
@@ -266,6 +268,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool) {
         }
         slow |= few && worker.is_some();
         let Some(worker) = worker.filter(|_| tick == seen.tick) else {
+            // Those who pick rarely would come to the global queue after a long time.
+            let tick = if waited && few { processor.hurry() } else { tick };
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
             continue;
         };

@@ -19,7 +19,7 @@
 //! that lock after it has replaced its `tid`: whoever read the old one had the lock then, and has had its answer. For that
 //! it asks for a thread with a stack that no address space has room for: glibc takes the lock to look for such a stack
 //! among those of threads that have ended, then asks the kernel, which refuses (`get_cached_stack`, from 2.17 on at least).
-//! After that every signal is blocked: no handler may run on a stack that has been left.
+//! After that every signal that has a handler is blocked: none may run on a stack that has been left.
 
 use std::io;
 use std::mem::MaybeUninit;
