@@ -281,6 +281,17 @@ pub(crate) unsafe fn leave(slot: &'static Slot, commit: Commit) {
     let worker = slot.worker();
     let processor = worker.enter().stay();
     let to = next_execution(worker, processor);
+    // SAFETY: the caller's promise.
+    unsafe { leave_for(slot, to, commit) };
+}
+
+/// As [`leave`], for `to`. The caller has entered runtime code, and stays in it.
+///
+/// # Safety
+///
+/// As there. `to` is what [`next_execution`] has just returned.
+#[inline(always)]
+unsafe fn leave_for(slot: &'static Slot, to: &'static Execution, commit: Commit) {
     // SAFETY: `slot` runs; `to` is suspended and was given to us by a queue, or is the worker's own stack.
     let theirs = unsafe { slot.execution.transfer(to, commit) };
     // SAFETY: it came with the switch to us.
@@ -427,40 +438,36 @@ unsafe fn requeue_globally(slot: *mut ()) {
 /// Lets other goroutines run; the caller goes on after those that are ready now.
 #[inline(never)]
 pub(crate) fn yield_now() {
-    match Slot::current() {
-        Some(slot) if is_alone(slot) => {}
-        // SAFETY: the commit makes us ready, once.
-        Some(slot) => unsafe {
-            leave(slot, Commit { run: requeue, arg: std::ptr::from_ref(slot).cast_mut().cast() });
-        },
-        None => std::thread::yield_now(),
-    }
-}
-
-/// Whether the running goroutine would be picked again at once. Counts as a pick if so; every so many times the answer is no, so
-/// that timers run and a processor too many is given up.
-#[inline(always)]
-fn is_alone(slot: &'static Slot) -> bool {
-    // Mostly there is somebody: a hint, which costs less than to enter.
-    slot.worker().processor().is_some_and(|processor| processor.ready.len() == 0) && skip_turn(slot)
-}
-
-#[cold]
-#[inline(never)]
-fn skip_turn(slot: &'static Slot) -> bool {
+    let Some(slot) = Slot::current() else { return std::thread::yield_now() };
     let worker = slot.worker();
-    let entered = worker.enter();
-    let Some(processor) = entered.processor else { return false };
-    let alone = !worker.preemption_requested()
-        && !processor.tick().wrapping_add(1).is_multiple_of(GLOBAL_TICKS)
+    let processor = worker.enter().stay();
+    let to = next_execution(worker, processor);
+    if std::ptr::eq(to, &worker.execution) && is_alone(worker, processor) {
+        return worker.leave();
+    }
+    let commit = Commit { run: requeue, arg: std::ptr::from_ref(slot).cast_mut().cast() };
+    // SAFETY: the commit makes us ready, once.
+    unsafe { leave_for(slot, to, commit) };
+}
+
+/// Whether the running goroutine would be picked again at once by the worker's own stack. Every so many times the answer is no,
+/// so that whatever is done there now and then gets done.
+#[cold]
+fn is_alone(worker: &'static Worker, processor: Option<&'static Processor>) -> bool {
+    let Some(processor) = processor else { return false };
+    let pending = worker.pending.take();
+    let some = pending.is_some();
+    worker.pending.set(pending);
+    // Those that do not pick, since they run nothing else, count as if they did.
+    let tick = if worker.locked_slot().is_some() { processor.advance() } else { processor.tick() };
+    !some
+        && !tick.is_multiple_of(GLOBAL_TICKS)
+        && !tick.wrapping_add(1).is_multiple_of(GLOBAL_TICKS)
         && !processor.has_any()
+        && !processor.is_too_many()
         && GLOBAL_LEN.load(Ordering::Relaxed) == 0
         && !has_due(&processor.timers)
-        && !has_due(&STRAY_TIMERS);
-    if alone {
-        processor.advance();
-    }
-    alone
+        && !has_due(&STRAY_TIMERS)
 }
 
 /// Gives way if the time slice is over. Every operation that could wait calls this first.
@@ -821,10 +828,11 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         return Some(runnable);
     }
     // The timers of idle processors: without a search, at the end of which another worker is woken.
-    let now = timer::since_start(Instant::now());
-    all_timers().filter(|timers| timers.next() <= now).for_each(Timers::run_due);
-    if processor.has_any() {
-        return pick(worker, processor, true, false);
+    if idle::any_processor() && all_timers().any(has_due) {
+        all_timers().for_each(run_timers_of);
+        if processor.has_any() {
+            return pick(worker, processor, true, false);
+        }
     }
     if worker.searching.get() || start_searching(worker) {
         if let Some(runnable) = search(worker, processor) {
