@@ -130,10 +130,10 @@ pub(crate) struct Parker {
 }
 
 impl Parker {
-    /// A parker for an OS thread.
+    /// A parker for an OS thread, with its baton.
     pub(crate) fn leak() -> &'static Self {
-        let baton = Box::leak(Box::new(Baton::default()));
-        Box::leak(Box::new(Self { word: AtomicU64::new(0), baton: Some(baton) }))
+        let (parker, baton) = Box::leak(Box::new((None, Baton::default())));
+        parker.insert(Self { word: AtomicU64::new(0), baton: Some(baton) })
     }
 
     /// A parker to be put into a slot.
