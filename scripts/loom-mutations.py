@@ -133,8 +133,8 @@ MUTATIONS = [
     (
         "timed-out waiter against hand-over", "late-claim", "sched/park.rs",
         "who is out of time but claimed goes on without waiting for the claimer",
-        "            if !parker.baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT) {\n                parker.baton.wait();\n            }",
-        "            _ = !parker.baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT);",
+        "            if !baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT) {\n                baton.wait();\n            }",
+        "            _ = !baton.wait_until(deadline) && !parker.try_claim(ticket, TIMED_OUT);",
         "loom_timed_receiver_against_hand_over",
     ),
     (

@@ -251,6 +251,84 @@ mod spawning {
         .expect_success();
     }
 
+    /// Runs `f` while a goroutine sleeps for a millisecond over and over: sysmon wakes it where nobody else does.
+    fn beside_a_sleeper(f: impl FnOnce()) {
+        let over = Arc::new(AtomicBool::new(false));
+        let theirs = over.clone();
+        let sleeper = csp::spawn(move || {
+            while !theirs.load(Ordering::Relaxed) {
+                csp::time::sleep(Duration::from_millis(1));
+            }
+        });
+        f();
+        over.store(true, Ordering::Relaxed);
+        sleeper.join().unwrap();
+    }
+
+    #[test]
+    fn sleepers_keep_nobody_waiting_who_has_not_started() {
+        in_child(&[("GOMAXPROCS", "1")], || {
+            beside_yielders(|yields| {
+                beside_a_sleeper(|| {
+                    for _ in 0..3 {
+                        let before = yields.load(Ordering::Relaxed);
+                        let started = csp::spawn(|| yields.load(Ordering::Relaxed));
+                        let turns = started.join().unwrap() - before;
+                        assert!(turns < 4 * LATE, "{turns}");
+                    }
+                });
+            });
+        })
+        .expect_success();
+    }
+
+    #[test]
+    fn sleepers_keep_nobody_waiting_who_has_yielded_to_two_that_chat() {
+        in_child(&[("GOMAXPROCS", "1")], || {
+            static TURNS: AtomicUsize = AtomicUsize::new(0);
+            let (ping, pinged) = csp::bounded::<()>(0);
+            let (pong, ponged) = csp::bounded::<()>(0);
+            let turn = || {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(1) {
+                    std::hint::spin_loop();
+                }
+                TURNS.fetch_add(1, Ordering::Relaxed);
+            };
+            let answers = csp::spawn(move || {
+                for () in pinged {
+                    turn();
+                    pong.send(()).unwrap();
+                }
+            });
+            let over = Arc::new(AtomicBool::new(false));
+            let theirs = over.clone();
+            let asks = csp::spawn(move || {
+                while !theirs.load(Ordering::Relaxed) {
+                    turn();
+                    ping.send(()).unwrap();
+                    ponged.recv().unwrap();
+                }
+            });
+            let yields = csp::spawn(|| {
+                beside_a_sleeper(|| {
+                    for _ in 0..3 {
+                        let before = TURNS.load(Ordering::Relaxed);
+                        csp::yield_now();
+                        let turns = TURNS.load(Ordering::Relaxed) - before;
+                        assert!(turns < 4 * LATE, "{turns}");
+                    }
+                });
+            });
+            let result = yields.join();
+            over.store(true, Ordering::Relaxed);
+            asks.join().unwrap();
+            answers.join().unwrap();
+            result.unwrap();
+        })
+        .expect_success();
+    }
+
     #[test]
     fn yield_now_works_on_a_plain_thread() {
         csp::yield_now();

@@ -172,7 +172,9 @@ mod cached {
                             break;
                         }
                         // SAFETY: just allocated, for the magazine, which is ours.
-                        unsafe { magazine.put(class, block) };
+                        if unsafe { magazine.put(class, block) } {
+                            break;
+                        }
                     }
                 }
                 first

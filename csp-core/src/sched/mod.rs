@@ -459,7 +459,8 @@ fn is_alone(worker: &'static Worker, processor: Option<&'static Processor>) -> b
     let some = pending.is_some();
     worker.pending.set(pending);
     // Those that do not pick, since they run nothing else, count as if they did.
-    let tick = if worker.locked_slot().is_some() { processor.advance() } else { processor.tick() };
+    let picks = !worker.reserved && worker.locked_slot().is_none();
+    let tick = if picks { processor.tick() } else { processor.advance() };
     !some
         && !tick.is_multiple_of(GLOBAL_TICKS)
         && !tick.wrapping_add(1).is_multiple_of(GLOBAL_TICKS)
@@ -644,7 +645,7 @@ fn pick_for_fairness(processor: &'static Processor, tick: u32, duties: bool) -> 
         return None;
     }
     match tick / (GLOBAL_TICKS / 4) % 4 {
-        // They were none a moment ago.
+        // They were none a moment ago, or sysmon has just put the count here.
         0 if !duties => None,
         0 => {
             run_timers_of(&processor.timers);

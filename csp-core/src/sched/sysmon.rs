@@ -86,7 +86,7 @@ pub(crate) fn start() -> std::io::Result<()> {
 
 fn run() {
     let mut seen: Vec<Seen> = Vec::new();
-    let mut waited = false;
+    let mut waits_since = false;
     let mut idle_looks = 0;
     let mut looks = 0u32;
     let mut starved_rounds = 0;
@@ -122,7 +122,8 @@ fn run() {
         }
         let packed = packer.look();
         let waits = GLOBAL_LEN.load(Ordering::Relaxed) != 0;
-        look(&mut seen, now, packed, waits && std::mem::replace(&mut waited, waits));
+        let waited = std::mem::replace(&mut waits_since, waits) && waits;
+        look(&mut seen, now, packed, waited);
         // On an idle processor's time, and not while a worker waits for its thread.
         if idle::worth_waking() && REQUESTS.lock().is_empty() && ahead.look(default_class()) {
             idle::retry_starved();
@@ -222,7 +223,9 @@ impl Packer {
             }
             let before = std::mem::replace(&mut self.ticks[index], tick);
             if processor.worker().is_some() {
-                self.picks.push(tick.wrapping_sub(before));
+                // It may have gone back a little: see `Processor::hurry`.
+                let picks = tick.wrapping_sub(before);
+                self.picks.push(if picks > u32::MAX / 2 { 0 } else { picks });
             }
         }
         let ended = processors().map(Processor::ended).sum();
@@ -268,7 +271,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant, packed: bool, waited: bool) {
         }
         slow |= few && worker.is_some();
         let Some(worker) = worker.filter(|_| tick == seen.tick) else {
-            // Those who pick rarely would come to the global queue after a long time.
+            // Who picks rarely would come to the global queue after a long time.
             let tick = if waited && few { processor.hurry() } else { tick };
             *seen = Seen { tick, since: now, asked: false, next: false, oldest: seen.oldest };
             continue;

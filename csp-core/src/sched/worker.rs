@@ -260,6 +260,9 @@ impl Worker {
             let late = rise.elapsed().as_nanos() > delay.into();
             let delay = if late { (delay + LONGER).min(LONGEST_DELAY) } else { delay.saturating_sub(SHORTER) };
             DELAY.store(delay, Ordering::Relaxed);
+        } else {
+            // Where all timers are as short, what it was once too long for would never be found out.
+            DELAY.store(delay.saturating_sub(SHORTER), Ordering::Relaxed);
         }
         let woken = self.sleep.poll_until(deadline);
         if woken {
