@@ -40,11 +40,14 @@ pub fn main<R: Termination>(f: impl FnOnce() -> R + Send + 'static) -> ExitCode 
     if stackful {
         os_thread::set_main_worker(worker);
     }
+    // Until it is queued, `main` is a goroutine that nobody sees.
+    let coming = deadlock::Coming::new();
     deadlock::watch();
     let at_end = stackful.then(|| os_thread::wake_main(worker));
     // SAFETY: `f` is `Send` and `'static`; what `run` shares is too.
     let handle = unsafe { builder.spawn_unchecked(run, at_end, location) };
     let handle = handle.unwrap_or_else(|error| panic!("the main goroutine cannot start: {error}"));
+    drop(coming);
     match adopted {
         Some(slot) => slot.run_adopted(),
         None => os_thread::run_main(worker, || handle.is_finished()),

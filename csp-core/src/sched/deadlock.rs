@@ -19,7 +19,24 @@ static MAIN_EXITED: AtomicBool = AtomicBool::new(false);
 
 /// From now on deadlock ends the process: `main` is a goroutine.
 pub(crate) fn watch() {
-    WATCHED.store(true, Ordering::Relaxed);
+    WATCHED.store(true, Ordering::SeqCst);
+}
+
+/// While this lives a goroutine is on its way to a queue, and nobody else knows of it.
+pub(crate) struct Coming(());
+
+impl Coming {
+    pub(crate) fn new() -> Self {
+        // It is there, and nobody has it: as one that runs without a processor.
+        DETACHED.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        DETACHED.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The main goroutine has ended, and the process is about to.
@@ -46,7 +63,7 @@ impl Watch {
 
     /// Every processor is idle: reports deadlock if it is one. Returns when to look again at the latest.
     pub(crate) fn look(&mut self) -> Option<Duration> {
-        if !WATCHED.load(Ordering::Relaxed) || next_deadline().is_some() {
+        if !WATCHED.load(Ordering::SeqCst) || next_deadline().is_some() {
             self.pause = FIRST_PAUSE;
             return None;
         }
@@ -58,8 +75,10 @@ impl Watch {
             self.pause = (pause * 2).min(Duration::from_secs(1));
             return Some(pause);
         }
-        // All of it once more, now that the threads are counted: one that was there before may have done its last deed.
-        if GLOBAL_LEN.load(Ordering::SeqCst) == 0
+        // All of it once more, now that the threads are counted: one that was there before may have done its last deed. First
+        // whether a goroutine is on its way, then whether it has arrived.
+        if DETACHED.load(Ordering::SeqCst) == 0
+            && GLOBAL_LEN.load(Ordering::SeqCst) == 0
             && idle::all_processors()
             && DETACHED.load(Ordering::SeqCst) == 0
             && next_deadline().is_none()

@@ -10,7 +10,7 @@ use crate::sched::park::{Parker, Wait, WaitReason, checkpoint, park};
 /// Parks the calling goroutine for at least `duration`; other goroutines run meanwhile.
 ///
 /// It comes back within a millisecond of that as long as a processor is idle and the machine has a CPU for it: mostly some
-/// tens of microseconds late, and up to 0.4 ms where many timers of the program are due within microseconds of each other
+/// microseconds late, and up to 0.4 ms where many timers of the program are due within microseconds of each other
 /// and are served together.
 ///
 /// On a plain thread it blocks the thread. `std::thread::sleep` in a goroutine would block the goroutine's OS thread for
