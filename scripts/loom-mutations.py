@@ -20,6 +20,26 @@ RESULT = ROOT / "csp-core" / "loom-mutations.md"
 # Protocol, name, file below csp-core/src, what is broken in words, the text, what replaces it, the test.
 MUTATIONS = [
     (
+        "identities in glibc's list", "list-no-lock", "slot/loom_tests.rs",
+        "glibc's lock is not passed through",
+        "    drop(process.lock.lock().unwrap());\n", "",
+        "loom_tests::a_library_loaded_meanwhile",
+    ),
+    (
+        "identities in glibc's list", "list-no-fence", "slot/loom_tests.rs",
+        "no fence between the copy and the comparison",
+        "process.new.store(value, Ordering::Release);\n        fence(Ordering::SeqCst);\n",
+        "process.new.store(value, Ordering::Release);\n",
+        "loom_tests::a_library_loaded_meanwhile",
+    ),
+    (
+        "identities in glibc's list", "list-no-comparison", "slot/loom_tests.rs",
+        "the copy is not compared",
+        "if process.first.load(Ordering::Acquire) == process.new.load(Ordering::Acquire) {\n            break;\n        }",
+        "break;",
+        "loom_tests::a_library_loaded_meanwhile",
+    ),
+    (
         "worker's processor against its taker", "hold-no-barrier", "sched/hold.rs",
         "`enter` without its barrier between the store and the load",
         "        // Pairs with the heavy barrier in `freeze`.\n        barrier::light();\n", "",

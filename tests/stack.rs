@@ -376,10 +376,11 @@ fn small_stress() {
 mod older_machines {
     use super::*;
 
-    /// Each of what an older kernel or processor lacks, and both.
-    const LACKS: [&[(&str, &str)]; 3] = [
+    /// Each of what an older kernel, processor or libc lacks, and some of it.
+    const LACKS: [&[(&str, &str)]; 4] = [
         &[("CSP_NO_GUARD_INSTALL", "1")],
         &[("CSP_NO_FSGSBASE", "1")],
+        &[("CSP_NO_PATTERN", "1")],
         &[("CSP_NO_GUARD_INSTALL", "1"), ("CSP_NO_FSGSBASE", "1")],
     ];
 

@@ -38,6 +38,8 @@ pub mod __private {
     pub use crate::entry::{main, test};
     #[cfg(csp_native)]
     pub use crate::slot::measure::switch_there_and_back;
+    #[cfg(csp_native)]
+    pub use crate::slot::pattern::slots_without_kernel_thread;
     pub use csp_macros::{go_impl, select_impl, wait_group_impl};
     pub mod select {
         pub use crate::select::{

@@ -135,8 +135,8 @@ impl Execution {
                 commit
             }
             Backend::Generator => {
-                // SAFETY: `to` is suspended: its mail is ours to write until it is resumed.
-                unsafe { *to.mail.get() = commit };
+                // SAFETY: `to` is suspended, and ours to resume.
+                unsafe { to.leave_mail(commit) };
                 match ptr::NonNull::new(self.generated.get().cast_mut()) {
                     // SAFETY: its stack runs, and whoever resumes it has the right to.
                     Some(own) => unsafe { own.as_ref().hand_over(to) },
@@ -172,7 +172,7 @@ impl Execution {
     /// It is suspended, or about to be, and the caller alone has the right to resume it.
     pub(crate) unsafe fn resume_thread(&self, commit: Commit) {
         // SAFETY: the owner reads its mail only after it got the baton, which follows.
-        unsafe { *self.mail.get() = commit };
+        unsafe { self.leave_mail(commit) };
         self.baton.notify();
     }
 
@@ -185,6 +185,16 @@ impl Execution {
         self.baton.wait();
         // SAFETY: the one who resumed us wrote it before it handed over the baton, and writes no more.
         unsafe { self.take_mail() }
+    }
+
+    /// Leaves what comes with the resumption, where the switch does not hand it over.
+    ///
+    /// # Safety
+    ///
+    /// It is suspended, or has not begun, and the caller alone has the right to resume it.
+    pub(crate) unsafe fn leave_mail(&self, commit: Commit) {
+        // SAFETY: the caller's promise: its owner reads it when it is resumed.
+        unsafe { *self.mail.get() = commit };
     }
 
     /// What came with the resumption, where the switch does not hand it over.

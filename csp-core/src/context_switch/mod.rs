@@ -12,8 +12,8 @@ mod x86_64;
 pub(crate) use x86_64::thread_pointer_is_cheap;
 #[cfg(csp_native)]
 pub(crate) use x86_64::{
-    Context, call_with_thread_pointer, has_fsgsbase, leave_kernel_thread, occupant, set_occupant, switch, switch_stack,
-    thread_pointer,
+    Context, call_with_thread_pointer, has_fsgsbase, leave_kernel_thread, occupant, occupant_offset, set_occupant,
+    switch, switch_stack, thread_pointer,
 };
 
 #[cfg(not(csp_native))]

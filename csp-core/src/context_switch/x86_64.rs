@@ -103,6 +103,20 @@ pub(crate) fn occupant() -> *const () {
     occupant
 }
 
+/// Where the word lies, from the thread pointer.
+pub(crate) fn occupant_offset() -> isize {
+    let offset;
+    // SAFETY: the linker puts it there.
+    unsafe {
+        asm!(
+            concat!("mov {0}, qword ptr [rip + ", occupant!(), "@GOTTPOFF]"),
+            out(reg) offset,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    offset
+}
+
 /// Says whose stack this is.
 #[inline(always)]
 pub(crate) fn set_occupant(occupant: *const ()) {
@@ -124,13 +138,15 @@ impl Context {
         Self { rsp: 0, fs, mxcsr: 0x1f80, x87: 0 }
     }
 
-    /// The context of a stack that nothing runs on yet. Who resumes it calls `entry` with the commit and `arg`, on that stack.
+    /// The context of a stack that nothing runs on yet, whose thread pointer is `fs`. Who resumes it calls `entry` with the
+    /// commit and `arg`, on that stack.
     ///
     /// # Safety
     ///
     /// `top` is the high end of an unused stack, a multiple of 16.
     pub(crate) unsafe fn prepare(
         top: *mut u8,
+        fs: usize,
         entry: extern "C" fn(usize, *mut (), *mut ()) -> !,
         arg: *mut (),
     ) -> Self {
@@ -142,7 +158,12 @@ impl Context {
             words.add(2).write(arg as usize);
             words as usize
         };
-        Self { rsp, fs: 0, mxcsr: 0x1f80, x87: 0 }
+        Self { rsp, fs, mxcsr: 0x1f80, x87: 0 }
+    }
+
+    /// The thread pointer.
+    pub(crate) fn identity(&self) -> usize {
+        self.fs
     }
 
     /// The stack pointer where it was suspended.
@@ -242,7 +263,7 @@ macro_rules! switch {
 pub(crate) unsafe fn switch(from: *mut Context, to: *const Context, commit: Commit) -> Commit {
     if FSGSBASE.load(Ordering::Relaxed) {
         // SAFETY: the caller's promise. The registers not listed are saved on the stack left; `to` finds on its own
-        // stack what this very sequence, or `leave_kernel_thread`, put there.
+        // stack what this very sequence, `leave_kernel_thread` or `Context::prepare` put there.
         unsafe { switch!(from, to, commit; "mov r10, [r9 + 8]", "wrfsbase r10") }
     } else {
         // SAFETY: as above; arch_prctl(ARCH_SET_FS) is system call 158 with code 0x1002.

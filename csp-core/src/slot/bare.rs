@@ -15,28 +15,19 @@ use crate::stack::{self, Stride};
 /// The strides are unused.
 #[cfg(csp_native)]
 pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> Vec<&'static Slot> {
-    use crate::context_switch::{Commit, Context};
-
-    extern "C" fn start(run: usize, arg: *mut (), slot: *mut ()) -> ! {
-        // SAFETY: whoever resumed us passed the two words of a commit; the argument is the slot that `make` made.
-        let (slot, run) = unsafe { (&*slot.cast::<Slot>(), std::mem::transmute::<usize, unsafe fn(*mut ())>(run)) };
-        #[cfg(csp_tsan)]
-        slot.execution.edge.acquire();
-        crate::sched::slot_main(slot, Commit { run, arg });
-        // There is nothing to go back to.
-        std::process::abort()
-    }
+    use crate::context_switch::Context;
 
     let make = |stride: Stride| {
         let place = (stride.high() - super::stagger(stride) - size_of::<Slot>()) & !(align_of::<Slot>() - 1);
         let place = place as *mut Slot;
+        stack::populate(place.addr(), stride.high());
         // SAFETY: memory at the top of an unused stack, which is never unmapped; below it is what is left of the stack.
         unsafe {
             place.write(Slot::new(stride, class));
             let slot = &*place;
             slot.expose();
             slot.execution.belongs_to(place.cast(), std::ptr::null());
-            *slot.execution.context.get() = Context::prepare(place.cast(), start, place.cast());
+            *slot.execution.context.get() = Context::prepare(place.cast(), 0, super::begin, slot.as_argument());
             slot
         }
     };

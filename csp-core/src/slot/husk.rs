@@ -1,4 +1,4 @@
-//! Husks: pthreads that gave up their kernel thread.
+//! Husks: pthreads that gave up their kernel thread. Slots are husks, or made after the [`pattern`](super::pattern) of two of them.
 //!
 //! glibc makes the thread: it puts its `struct pthread` and the static TLS at the top of our memory, links it into its
 //! lists and initialises everything. In the start routine the thread then detaches itself from what the kernel thread
@@ -23,12 +23,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Slot;
-use crate::context_switch::{self, leave_kernel_thread};
+use crate::context_switch::{self, Commit, leave_kernel_thread};
 use crate::sched::placement::Stay;
 use crate::stack::Stride;
 
@@ -41,13 +42,6 @@ const END_OF_TIDS: i32 = 1 << 30;
 
 /// How many threads are making husks.
 static MAKERS: AtomicUsize = AtomicUsize::new(0);
-
-/// What `start` needs to know. The maker keeps it until every husk has left.
-struct Start<'m> {
-    slot: &'static Slot,
-    /// How many have left. Nobody touches it after its own increment.
-    left: &'m AtomicU32,
-}
 
 unsafe extern "C" {
     static __rseq_offset: isize;
@@ -98,6 +92,32 @@ pub(crate) fn is_husk_tid(tid: i32) -> bool {
     (FIRST_TID..END_OF_TIDS).contains(&tid)
 }
 
+/// In which half of a word of `struct pthread` the thread id lies, if it does: by how many bits it is shifted.
+pub(crate) fn tid_in(offset: usize) -> Option<u32> {
+    let within = TID_OFFSET.load(Ordering::Relaxed).checked_sub(offset)?;
+    (within < size_of::<usize>()).then_some(within as u32 * 8)
+}
+
+/// Whether so many thread ids are left. A few more are left than it says, for those who ask at the same time.
+pub(crate) fn check_tids(count: usize) -> io::Result<()> {
+    if NEXT_TID.load(Ordering::Relaxed) as usize + count > END_OF_TIDS as usize - (1 << 20) {
+        return Err(io::Error::other("all thread identities are used up"));
+    }
+    Ok(())
+}
+
+/// A thread id that nobody else has.
+pub(crate) fn take_tid() -> i32 {
+    NEXT_TID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Where the rseq area lies, from the thread pointer.
+pub(crate) fn rseq_area() -> Range<isize> {
+    // SAFETY: glibc sets them before the program begins, and never again.
+    let (offset, size) = unsafe { (__rseq_offset, __rseq_size) };
+    offset..offset + size.max(32) as isize
+}
+
 /// Makes husks of the strides, and returns their slots. Fewer than asked for when the system refuses one; an error when
 /// it refuses the first. What was not used of `strides` stays in it.
 ///
@@ -125,14 +145,10 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> io::Result<Ve
 ///
 /// As for [`make`].
 unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'static Slot>> {
-    let count = strides.len();
-    if NEXT_TID.load(Ordering::Relaxed) > END_OF_TIDS - count as i32 {
-        return Err(io::Error::other("all thread identities are used up"));
-    }
-    let mut slots = Vec::with_capacity(count);
-    // Never moved: there is room for all.
-    let mut starts = Vec::with_capacity(count);
+    check_tids(strides.len())?;
+    let mut slots = Vec::with_capacity(strides.len());
     let mut failure = None;
+    // How many have left. None of them touches it after its own increment.
     let left = AtomicU32::new(0);
 
     let mut old_mask = MaybeUninit::<libc::sigset_t>::uninit();
@@ -147,10 +163,10 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     let here = Stay::here();
     while let Some(&stride) = strides.last() {
         let slot = Slot::leak(stride, class);
-        starts.push(Start { slot, left: &left });
-        let arg = ptr::from_ref(&starts[slots.len()]).cast_mut().cast();
+        // SAFETY: the slot is ours until there is a thread. That is what `start` expects there; we wait below until it has left.
+        unsafe { slot.execution.leave_mail(Commit { arg: left.as_ptr().cast(), ..Commit::NONE }) };
         // SAFETY: the stride is unused, and the argument is what `start` expects.
-        match unsafe { create(stride, super::stagger(stride), start, arg) } {
+        match unsafe { create(stride, super::stagger(stride), start, slot.as_argument().cast()) } {
             Ok(()) => {
                 strides.pop();
                 slots.push(slot);
@@ -213,7 +229,7 @@ unsafe fn create(
 }
 
 /// Takes and releases the lock under which glibc links threads into its lists.
-fn pass_through_glibc_lock() {
+pub(super) fn pass_through_glibc_lock() {
     extern "C" fn nothing(_: *mut libc::c_void) -> *mut libc::c_void {
         ptr::null_mut()
     }
@@ -242,8 +258,11 @@ fn pass_through_glibc_lock() {
 }
 
 extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: `make_batch` passes a `Start`, and keeps it until we have left.
-    let &Start { slot, left } = unsafe { &*arg.cast::<Start<'_>>() };
+    // SAFETY: `make_batch` passes a slot, and has left in it where we are counted.
+    let (slot, left) = unsafe {
+        let slot = &*arg.cast::<Slot>();
+        (slot, slot.execution.take_mail().arg.cast::<u32>())
+    };
     slot.adopt_thread();
     // SAFETY: this is the identity that is to become a husk; nobody else uses the slot before it has left.
     let commit = unsafe {
@@ -251,7 +270,7 @@ extern "C" fn start(arg: *mut libc::c_void) -> *mut libc::c_void {
         detach_from_kernel_thread();
         #[cfg(csp_tsan)]
         slot.execution.edge.release();
-        leave_kernel_thread(slot.execution.context.get(), left.as_ptr())
+        leave_kernel_thread(slot.execution.context.get(), left)
     };
     #[cfg(csp_tsan)]
     slot.execution.edge.acquire();
@@ -277,8 +296,7 @@ unsafe fn detach_from_kernel_thread() {
             }
         }
         ptr::write_volatile(rseq.wrapping_add_signed(RSEQ_CPU_ID) as *mut i32, -1);
-        let tid = NEXT_TID.fetch_add(1, Ordering::Relaxed);
-        ptr::write_volatile((identity + TID_OFFSET.load(Ordering::Relaxed)) as *mut i32, tid);
+        ptr::write_volatile((identity + TID_OFFSET.load(Ordering::Relaxed)) as *mut i32, take_tid());
         pass_through_glibc_lock();
         // All of them, glibc's own as well, which its functions leave out; 8 is the size of the kernel's signal set.
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const ALL_SIGNALS, ptr::null_mut::<u64>(), 8);

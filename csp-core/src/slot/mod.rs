@@ -13,14 +13,21 @@
 //!   in the commit that runs on the next stack.
 //! - **S5** At start-up the runtime proves what it relies on (`native::prove`). Where a proof fails it runs a thread
 //!   per goroutine instead, and never silently shares thread-locals.
+//!
+//! A slot is a *husk*, a pthread that gave up its kernel thread ([`husk`]), or made after the pattern of one ([`pattern`]),
+//! word for word, where it is proved that every word is understood.
 
 pub(crate) mod bare;
 #[cfg(csp_native)]
 pub(crate) mod husk;
+#[cfg(all(test, csp_loom))]
+mod loom_tests;
 #[cfg(csp_native)]
 pub(crate) mod measure;
 #[cfg(csp_native)]
 pub(crate) mod native;
+#[cfg(csp_native)]
+pub(crate) mod pattern;
 pub(crate) mod pool;
 #[cfg(csp_native)]
 pub(crate) mod setxid;
@@ -30,6 +37,8 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
+#[cfg(csp_native)]
+use crate::context_switch::Commit;
 use crate::context_switch::{self, Execution};
 use crate::sched::goroutine::Task;
 use crate::sched::park::{Parker, Wait, WaitReason};
@@ -83,6 +92,25 @@ unsafe impl Sync for Slot {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Slot {}
 
+/// What runs first on a stack on which nothing has run: see [`Context::prepare`](context_switch::Context::prepare).
+#[cfg(csp_native)]
+extern "C" fn begin(run: usize, arg: *mut (), slot: *mut ()) -> ! {
+    // SAFETY: whoever resumed us passed the two words of a commit; the argument is `as_argument` of the stack's slot.
+    let (slot, run) = unsafe { (&*slot.cast::<Slot>(), std::mem::transmute::<usize, unsafe fn(*mut ())>(run)) };
+    #[cfg(csp_tsan)]
+    slot.execution.edge.acquire();
+    crate::sched::slot_main(slot, Commit { run, arg });
+    // There is nothing to go back to.
+    std::process::abort()
+}
+
+/// As [`begin`], on an identity that was made after the pattern.
+#[cfg(csp_native)]
+extern "C" fn begin_identity(run: usize, arg: *mut (), slot: *mut ()) -> ! {
+    pattern::begin();
+    begin(run, arg, slot)
+}
+
 /// Equal offsets in the page would let the tops of all stacks fight over the same sets of the L1 cache.
 #[cfg(csp_native)]
 fn stagger(stride: Stride) -> usize {
@@ -104,6 +132,12 @@ impl Slot {
     pub(crate) unsafe fn free(slot: &'static Slot) {
         // SAFETY: the caller's promise.
         drop(unsafe { Box::from_raw(std::ptr::from_ref(slot).cast_mut()) });
+    }
+
+    /// For code on the slot's own stack, which begins with nothing else.
+    #[cfg(csp_native)]
+    pub(crate) fn as_argument(&'static self) -> *mut () {
+        std::ptr::from_ref(self).cast_mut().cast()
     }
 
     /// For [`of`](Self::of), which begins at a part of it.

@@ -29,7 +29,7 @@ pub(crate) fn prove() -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// The slot is suspended in `slot_main`, waiting for its first commit, and the caller has the only right to it.
+/// The slot waits for its first commit, and the caller has the only right to it.
 pub(crate) unsafe fn prove_slot(slot: &'static Slot) -> io::Result<()> {
     struct Probe {
         slot: &'static Slot,
@@ -50,6 +50,12 @@ pub(crate) unsafe fn prove_slot(slot: &'static Slot) -> io::Result<()> {
             Err("a slot does not find its own thread-locals")
         } else if !husk::is_husk_tid(husk::glibc_tid()) {
             Err("a slot does not have a thread id of its own")
+        // SAFETY: no arguments.
+        } else if unsafe { libc::pthread_self() } as usize != context_switch::thread_pointer() {
+            Err("a slot is not the thread that glibc takes it for")
+        // SAFETY: one character, which is one.
+        } else if unsafe { libc::isalpha(i32::from(b'x')) } == 0 {
+            Err("a slot does not know the locale's characters")
         } else {
             Ok(())
         };

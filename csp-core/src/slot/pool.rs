@@ -19,7 +19,7 @@ const CLASSES: usize = (stack::MAX_STRIDE.trailing_zeros() - MIN_STRIDE.trailing
 const LARGEST_BATCH: usize = 64;
 /// With fewer free ones more are made ahead: what a processor takes at once.
 const LEAST_AHEAD: usize = 32;
-/// So few that nobody has to wait for the one who makes them, nor for the kernel threads that each is made from.
+/// So few that nobody has to wait for the one who makes them, nor for the kernel threads that each may be made from.
 const AHEAD_AT_ONCE: usize = 16;
 /// For how long after a batch was made more are probably needed.
 const GROWTH: Duration = Duration::from_secs(1);
@@ -167,7 +167,7 @@ fn make_slots(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
         // SAFETY: the strides are new, or were not used up to now.
         let batch = unsafe {
             if context_switch::native() {
-                super::husk::make(&mut strides, class)
+                super::pattern::make(&mut strides, class)
             } else {
                 Ok(super::bare::make(&mut strides, class))
             }
@@ -333,7 +333,7 @@ pub(crate) fn trim() -> bool {
         for slot in &cold {
             let (low, high) = (slot.stride.low(), suspended_at(slot).min(slot.stride.high() - KEPT));
             if stack::resident(low, high) > 0 {
-                // SAFETY: a free slot is suspended at the bottom of `slot_main`, above `high`, and we alone have it.
+                // SAFETY: a free slot is suspended at the bottom of its stack, above `high`, and we alone have it.
                 unsafe { stack::give_back(low, high) };
             }
             slot.trimmed.store(true, Ordering::Relaxed);

@@ -50,7 +50,8 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     match Slot::current().filter(|_| context_switch::native()).and_then(Slot::worker_or_none) {
         // SAFETY: the slot runs on that worker's kernel thread: the worker is set before the thread pointer becomes the
         // slot's. glibc's handler is async-signal-safe and touches its identity alone. A slot that never had a worker is
-        // a husk in the making, on its own kernel thread.
+        // a husk in the making, on its own kernel thread, or is being proved, at the start; then glibc finds that the thread
+        // has not answered, and signals it again.
         Some(worker) => unsafe {
             call_with_thread_pointer(worker.thread_pointer(), glibc, signal as usize, info as usize, context as usize);
         },

@@ -319,6 +319,26 @@ pub(crate) unsafe fn give_back(low: usize, high: usize) {
     }
 }
 
+/// Has the kernel find memory for the pages of `[low, high)`, which are about to be written: in one call, instead of a fault for
+/// each. Where it cannot, or will not, the faults come.
+#[cfg(csp_native)]
+pub(crate) fn populate(low: usize, high: usize) {
+    /// Since Linux 5.14.
+    const MADV_POPULATE_WRITE: i32 = 23;
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+
+    if REFUSED.load(Ordering::Relaxed) {
+        return;
+    }
+    let low = low & !(PAGE - 1);
+    // SAFETY: what is there stays as it is.
+    let done = unsafe { libc::madvise(low as *mut _, high - low, MADV_POPULATE_WRITE) } == 0;
+    let for_now = [libc::ENOMEM, libc::EAGAIN, libc::EFAULT, libc::EINTR];
+    if !done && !io::Error::last_os_error().raw_os_error().is_some_and(|error| for_now.contains(&error)) {
+        REFUSED.store(true, Ordering::Relaxed);
+    }
+}
+
 /// How many bytes of `[low, high)` are resident.
 pub(crate) fn resident(low: usize, high: usize) -> usize {
     let low = low & !(PAGE - 1);
