@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use csp::Builder;
-use support::{in_child, scaled};
+use support::{in_child, scaled, thread_id};
 
 /// Sets its flag when it is dropped.
 struct SetOnDrop(Arc<AtomicBool>);
@@ -827,4 +828,31 @@ fn a_result_is_dropped_by_somebody_who_is_somebody() {
         }
         drop(handle);
     }
+}
+
+/// While timers come thick and fast one worker serves them alone, as long as that is soon done.
+#[test]
+fn what_timers_wake_thick_and_fast_is_shared_once_it_takes_long() {
+    in_child(&[("GOMAXPROCS", "2")], || {
+        let short = scaled(20_000, 200);
+        let begin = Instant::now();
+        let at = |i: u64| Duration::from_millis(100) + Duration::from_micros(10 * i);
+        let sleep_until = move |time: Duration| csp::time::sleep(time.saturating_sub(begin.elapsed()));
+        let all = (0..short).map(|i| csp::spawn(move || sleep_until(at(i)))).collect::<Vec<_>>();
+        let long = (0..20).map(|_| {
+            csp::spawn(move || {
+                sleep_until(at(short));
+                let begin = Instant::now();
+                let mut threads = HashSet::new();
+                while begin.elapsed() < Duration::from_millis(20) {
+                    threads.insert(thread_id());
+                }
+                threads
+            })
+        });
+        let threads = long.collect::<Vec<_>>().into_iter().flat_map(|handle| handle.join().unwrap());
+        assert!(threads.collect::<HashSet<_>>().len() > 1, "one worker ran all of them");
+        all.into_iter().for_each(|handle| handle.join().unwrap());
+    })
+    .expect_success();
 }

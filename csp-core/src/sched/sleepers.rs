@@ -15,7 +15,7 @@
 //! with work sees an idle processor and no searcher, and wakes somebody; or the one that lies down sees the work, and gets
 //! up ([`take_back`](Sleepers::take_back)), unless somebody has taken its processor or woken it in the meantime, who then
 //! looks at the queues as well. A searcher that the one with work saw has yet to lie down, or to find something: in both
-//! cases *searching* goes down first and the queues are looked at, or `notify` is called, afterwards.
+//! cases *searching* goes down first, and the queues are looked at afterwards: where there is more another worker is woken.
 //!
 //! # With some to spare
 //!
@@ -327,7 +327,14 @@ mod loom_tests {
                 if !std::mem::take(&mut surplus) && self.take() {
                     if std::mem::take(&mut searching) {
                         self.sleepers.stop_searching();
-                        self.notify();
+                        let more = || self.queued.load(Ordering::Acquire) != 0;
+                        let nobody_to_wake = self.sleepers.idle() <= self.spare;
+                        if more() || nobody_to_wake || {
+                            barrier::heavy();
+                            more()
+                        } {
+                            self.notify();
+                        }
                     }
                     self.run();
                     continue;
