@@ -20,7 +20,6 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> Vec<&'static 
     let make = |stride: Stride| {
         let place = (stride.high() - super::stagger(stride) - size_of::<Slot>()) & !(align_of::<Slot>() - 1);
         let place = place as *mut Slot;
-        stack::populate(place.addr(), stride.high());
         // SAFETY: memory at the top of an unused stack, which is never unmapped; below it is what is left of the stack.
         unsafe {
             place.write(Slot::new(stride, class));
