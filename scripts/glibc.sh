@@ -56,7 +56,8 @@ inside() {
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
         mount -t tmpfs tmpfs "$root/tmp"
-        exec chroot "$root" env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin HOME=/root LC_ALL=C.UTF-8 "$@"
+        exec chroot "$root" env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin HOME=/root LC_ALL=C.UTF-8 \
+            CSP_TEST_LIBRARIES=/csp "$@"
     ' sh "$@"
 }
 
@@ -82,6 +83,10 @@ for release in "${releases[@]}"; do
     rm -rf "$root/csp"
     mkdir -p "$root/csp/release/deps" "$root/csp/release/examples"
     cp "$example" "$root/csp/release/examples/"
+    # There is no compiler for them in there.
+    for initial in 77 {100..123}; do
+        cc -shared -fPIC -O1 "-DINITIAL=$initial" -o "$root/csp/lib$initial.so" tests/support/thread_locals.c
+    done
     for test in "${tests[@]}"; do
         name=$(basename "$test" | sed 's/-[0-9a-f]*$//')
         cp "$test" "$root/csp/release/deps/"

@@ -15,18 +15,15 @@ use std::thread;
 use csp::WaitGroup;
 use support::{in_child, own_thread_locals, scaled};
 
-/// Two thread-locals, one in the block that each thread has from the start, one that it gets when it asks for it.
-const SOURCE: &str = "
-    __thread long in_block __attribute__((tls_model(\"initial-exec\"))) = INITIAL;
-    static __thread long on_demand __attribute__((tls_model(\"global-dynamic\"))) = INITIAL;
-    long *the_one_in_block(void) { return &in_block; }
-    long *the_one_on_demand(void) { return &on_demand; }
-";
-
-/// Builds a library whose thread-locals begin with `initial`.
+/// The library whose thread-locals begin with `initial`. Built here, unless there is a folder of them, as where there is no C
+/// compiler (`scripts/glibc.sh`).
 fn build(folder: &Path, initial: usize) -> PathBuf {
-    let (source, library) = (folder.join("thread_locals.c"), folder.join(format!("lib{initial}.so")));
-    std::fs::write(&source, SOURCE).unwrap();
+    let name = format!("lib{initial}.so");
+    if let Some(folder) = std::env::var_os("CSP_TEST_LIBRARIES") {
+        return Path::new(&folder).join(name);
+    }
+    let (source, library) = (folder.join("thread_locals.c"), folder.join(name));
+    std::fs::write(&source, include_str!("support/thread_locals.c")).unwrap();
     // What Rust links with.
     let status = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", &format!("-DINITIAL={initial}"), "-o"])
@@ -121,6 +118,7 @@ fn a_library_loaded_while_stacks_are_made_misses_none() {
     }
     in_child(&[("GOMAXPROCS", "4")], || {
         static LOADED: AtomicUsize = AtomicUsize::new(0);
+        /// As in `scripts/glibc.sh`.
         const LIBRARIES: usize = 24;
 
         let folder = tempfile::tempdir().unwrap();
