@@ -78,8 +78,8 @@ MUTATIONS = [
     (
         "sleep against wake", "found-no-second-look", "sched/sleepers.rs",
         "who has found something looks for more before it says that it searches no longer",
-        "                        self.sleepers.stop_searching();\n                        let more = || self.queued.load(Ordering::Acquire) != 0;\n",
-        "                        let seen = self.queued.load(Ordering::Acquire) != 0;\n                        self.sleepers.stop_searching();\n                        let more = || seen;\n",
+        "        self.stop_searching();\n        // Before the barrier",
+        "        let seen = more();\n        let more = || seen;\n        self.stop_searching();\n        // Before the barrier",
         "loom_who_finds_work_wakes_the_next",
     ),
     (

@@ -830,9 +830,9 @@ fn a_result_is_dropped_by_somebody_who_is_somebody() {
     }
 }
 
-/// While timers come thick and fast one worker serves them alone, as long as that is soon done.
+/// While timers come thick and fast one worker naps over them and serves several at a time.
 #[test]
-fn what_timers_wake_thick_and_fast_is_shared_once_it_takes_long() {
+fn what_timers_wake_thick_and_fast_is_shared_between_workers() {
     in_child(&[("GOMAXPROCS", "2")], || {
         let short = scaled(20_000, 200);
         let begin = Instant::now();

@@ -1,7 +1,7 @@
 //! Idle processors and sleeping workers.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -36,11 +36,6 @@ struct Idle {
 const THICK: Duration = Duration::from_micros(50);
 /// How late timers may come for that.
 const LONGEST_NAP: Duration = Duration::from_micros(400);
-/// What had to be done after a nap and took one worker no longer than this was not worth waking another.
-const SHORT_BURST: Duration = Duration::from_micros(200);
-
-/// Whether what was to be done after the last nap was done so soon.
-static BURSTS_ARE_SHORT: AtomicBool = AtomicBool::new(false);
 
 static IDLE: Mutex<Idle> = Mutex::new(Idle {
     spare: Vec::new(),
@@ -253,9 +248,6 @@ pub(crate) fn hand_off(processor: &'static Processor) {
 
 /// Sleeps, giving up the processor, until there is something to do; has a processor afterwards.
 pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
-    if let Some(begin) = worker.burst.take() {
-        BURSTS_ARE_SHORT.store(begin.elapsed() < SHORT_BURST, Ordering::Relaxed);
-    }
     worker.set_processor(None);
     // Once it is listed, it is for the one who wakes it to say whether it searches.
     let searched = worker.searching.replace(false);
@@ -306,22 +298,12 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
             idle.timekeeper = None;
         }
     }
+    worker.minded_timers.set(woken);
     // Without an idle processor all others are at work, and look at the timers every 64 picks; sysmon does it too, every few
     // milliseconds at the latest.
-    if woken {
-        return;
-    }
-    if !take_back(worker) {
+    if !woken && !take_back(worker) {
         worker.sleep();
-    } else if nap.is_some() {
-        worker.burst.set(Some(Instant::now()));
     }
-}
-
-/// Whether the worker serves timers that came thick and fast, and what that led to was over soon the last time: then it wakes
-/// nobody for what they make ready. Should it take longer, sysmon sees what is queued, and wakes somebody.
-pub(crate) fn serves_alone(worker: &'static Worker) -> bool {
-    worker.burst.get().is_some() && BURSTS_ARE_SHORT.load(Ordering::Relaxed)
 }
 
 /// Whether a sleeping worker minds the timer that is due at `deadline`.
@@ -329,10 +311,14 @@ pub(crate) fn minds_timer(deadline: Instant) -> bool {
     IDLE.lock().timekeeper.is_some_and(|t| t <= deadline)
 }
 
-/// Whether a worker sleeps that serves all timers that are due by now together when it gets up, soon.
+/// Whether a worker sleeps for a moment, and serves all timers together that are due by the time it gets up. Those that are due
+/// for longer than it may sleep have been missed.
 pub(crate) fn naps_over_timers(now: Instant) -> bool {
-    let idle = IDLE.lock();
-    idle.timekeeper.is_some() && idle.nap_end.is_some_and(|end| now <= end)
+    let napping = {
+        let idle = IDLE.lock();
+        idle.timekeeper.is_some() && idle.nap_end.is_some_and(|end| now <= end)
+    };
+    napping && next_deadline().is_none_or(|deadline| now < deadline + LONGEST_NAP)
 }
 
 /// Sleeps until somebody brings a processor, unless one is idle.

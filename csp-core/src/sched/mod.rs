@@ -562,19 +562,6 @@ fn run_timers_of(timers: &Timers) {
     }
 }
 
-/// As [`run_timers_of`], for the worker that holds the processor.
-#[inline]
-fn serve_timers(worker: &'static Worker, processor: &'static Processor, timers: &Timers) {
-    if timers.next() == timer::NEVER {
-        return;
-    }
-    if idle::serves_alone(worker) {
-        timers.run_due_by(|parker| parker.ready_quietly(processor));
-    } else {
-        timers.run_due();
-    }
-}
-
 /// Whether a wait's time has come.
 #[inline]
 fn has_due(timers: &Timers) -> bool {
@@ -613,7 +600,7 @@ fn pick(worker: &'static Worker, processor: &'static Processor, duties: bool, en
     worker.clear_preemption();
     let tick = processor.advance();
     if tick.is_multiple_of(GLOBAL_TICKS / 4)
-        && let Some(runnable) = pick_for_fairness(worker, processor, tick, duties)
+        && let Some(runnable) = pick_for_fairness(processor, tick, duties)
     {
         return Some(runnable);
     }
@@ -651,12 +638,7 @@ fn duties_are_next(processor: &'static Processor) -> bool {
 
 /// Those who would wait for ever if the order of preference were always kept.
 #[cold]
-fn pick_for_fairness(
-    worker: &'static Worker,
-    processor: &'static Processor,
-    tick: u32,
-    duties: bool,
-) -> Option<Runnable> {
+fn pick_for_fairness(processor: &'static Processor, tick: u32, duties: bool) -> Option<Runnable> {
     if duties && processor.is_too_many() {
         // To be given up: all is passed on.
         give_away_queues(processor);
@@ -666,8 +648,8 @@ fn pick_for_fairness(
         // They were none a moment ago, or sysmon has just put the count here.
         0 if !duties => None,
         0 => {
-            serve_timers(worker, processor, &processor.timers);
-            serve_timers(worker, processor, &STRAY_TIMERS);
+            run_timers_of(&processor.timers);
+            run_timers_of(&STRAY_TIMERS);
             pick_global(processor)
         }
         1 => processor.ready.pop(),
@@ -841,20 +823,19 @@ fn find_runnable(worker: &'static Worker) -> Option<Runnable> {
         }
         return None;
     }
-    serve_timers(worker, processor, &processor.timers);
-    serve_timers(worker, processor, &STRAY_TIMERS);
+    run_timers_of(&processor.timers);
+    run_timers_of(&STRAY_TIMERS);
     if let Some(runnable) = pick(worker, processor, true, false).or_else(|| pick_global(processor)) {
         return Some(runnable);
     }
     // The timers of idle processors: without a search, at the end of which another worker is woken.
     if idle::any_processor() && all_timers().any(has_due) {
-        all_timers().for_each(|timers| serve_timers(worker, processor, timers));
+        all_timers().for_each(run_timers_of);
         if processor.has_any() {
             return pick(worker, processor, true, false);
         }
     }
-    // While one searches timers become due that come thick and fast. What others have queued is seen by who lies down.
-    if worker.searching.get() || (!idle::serves_alone(worker) && start_searching(worker)) {
+    if worker.searching.get() || start_searching(worker) {
         if let Some(runnable) = search(worker, processor) {
             return Some(runnable);
         }
@@ -887,20 +868,15 @@ fn lower_searching(worker: &'static Worker) -> bool {
     searched
 }
 
-/// The searcher has found something: if there is more, another one is to look for it. Work that was queued while it searched woke
-/// nobody.
+/// The searcher has found something: if there is more, another one is to look for it.
 fn stop_searching(worker: &'static Worker) {
     if worker.searching.replace(false) {
-        SLEEPERS.stop_searching();
-        // First without the barrier, which takes its time: where there is more, or nobody who could be woken, it need not be.
-        if !more_to_find(worker) && idle::worth_waking() {
-            // Pairs with the light barrier in `Sleepers::notify`.
-            barrier::heavy();
-            if !more_to_find(worker) {
-                return;
-            }
+        let minded_timers = worker.minded_timers.take();
+        // Whoever is woken in its place finds nothing, and minds them.
+        let more = || minded_timers || more_to_find(worker);
+        if let Some(processor) = SLEEPERS.found(more, idle::spare_processors) {
+            start_searcher(processor);
         }
-        notify_work();
     }
 }
 

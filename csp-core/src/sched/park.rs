@@ -218,17 +218,6 @@ impl Parker {
     }
 }
 
-impl Parker {
-    /// As [`ready`](Self::ready), for a goroutine that the caller's processor will run; nobody is woken for it.
-    pub(crate) fn ready_quietly(&'static self, processor: &'static super::processor::Processor) {
-        match self.baton {
-            // SAFETY: as in `ready`.
-            None => super::push_ready(processor, super::Runnable::suspended(unsafe { Slot::of(self) })),
-            Some(_) => self.ready(),
-        }
-    }
-}
-
 /// The parker of the caller, while this lives.
 pub(crate) struct Current {
     pub(crate) parker: &'static Parker,

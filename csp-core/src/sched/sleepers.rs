@@ -125,6 +125,21 @@ impl<W, P> Sleepers<W, P> {
         self.searching.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// The caller, which searches, has found something, and searches no longer. Where there is `more` to find, and more than
+    /// `spare()` processors are idle, what is returned is owed as in [`notify`](Self::notify).
+    pub(crate) fn found(&self, more: impl Fn() -> bool, spare: impl Fn() -> usize) -> Option<P> {
+        self.stop_searching();
+        // Before the barrier, which takes its time: where there is more, or nobody who could be woken, it need not be.
+        if !more() && self.idle() > spare() {
+            // Pairs with the light barrier in `notify`.
+            barrier::heavy();
+            if !more() {
+                return None;
+            }
+        }
+        self.notify(spare())
+    }
+
     /// Takes an idle processor.
     pub(crate) fn take_processor(&self) -> Option<P> {
         let mut lists = self.lists.lock();
@@ -269,7 +284,12 @@ mod loom_tests {
         }
 
         fn notify(&self) {
-            let Some(processor) = self.sleepers.notify(self.spare) else { return };
+            if let Some(processor) = self.sleepers.notify(self.spare) {
+                self.start_searcher(processor);
+            }
+        }
+
+        fn start_searcher(&self, processor: usize) {
             match self.sleepers.take_worker() {
                 Some(worker) => self.wake(worker, processor),
                 // Whoever gives up a processor to sleep is listed in the same critical section.
@@ -326,14 +346,9 @@ mod loom_tests {
             loop {
                 if !std::mem::take(&mut surplus) && self.take() {
                     if std::mem::take(&mut searching) {
-                        self.sleepers.stop_searching();
                         let more = || self.queued.load(Ordering::Acquire) != 0;
-                        let nobody_to_wake = self.sleepers.idle() <= self.spare;
-                        if more() || nobody_to_wake || {
-                            barrier::heavy();
-                            more()
-                        } {
-                            self.notify();
+                        if let Some(processor) = self.sleepers.found(more, || self.spare) {
+                            self.start_searcher(processor);
                         }
                     }
                     self.run();

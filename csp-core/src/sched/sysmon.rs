@@ -32,8 +32,9 @@ const STARVED_ROUNDS: u32 = 50;
 const MANY: u32 = 2000;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
-/// One part in so many of the time is spent on that at most.
+/// One part in so many of the time is spent on that, unless it would be more rarely than in the period below.
 const SWEEP_SHARE: u32 = 100;
+const LONGEST_SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
 static ASLEEP: AtomicBool = AtomicBool::new(false);
 static ROUSED: Condvar = Condvar::new();
@@ -147,9 +148,10 @@ fn run() {
             // The deadlines of waits that are over keep nobody from being deadlocked. But to look at all of them takes long.
             let sweep = deadlock::is_watched() && now.duration_since(swept) >= sweep_period;
             if sweep {
+                let begin = Instant::now();
                 all_timers().for_each(Timers::sweep);
                 swept = Instant::now();
-                sweep_period = SWEEP_PERIOD.max(swept.duration_since(now) * SWEEP_SHARE);
+                sweep_period = (swept.duration_since(begin) * SWEEP_SHARE).clamp(SWEEP_PERIOD, LONGEST_SWEEP_PERIOD);
             }
             let unswept = (deadlock::is_watched() && !sweep && next_deadline().is_some()).then_some(sweep_period);
             let again = deadlock.look();

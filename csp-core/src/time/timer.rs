@@ -124,11 +124,6 @@ impl Timers {
     /// Ends the waits whose time has come.
     #[cold]
     pub(crate) fn run_due(&self) {
-        self.run_due_by(Parker::ready);
-    }
-
-    /// As [`run_due`](Self::run_due); `ready` lets their owners go on.
-    pub(crate) fn run_due_by(&self, ready: impl Fn(&'static Parker)) {
         loop {
             let now = since_start(Instant::now());
             if now < self.next.load(Ordering::Relaxed) {
@@ -147,7 +142,7 @@ impl Timers {
             drop(heap);
             for Entry { parker, ticket, .. } in due.into_iter().flatten() {
                 if parker.try_claim(ticket, TIMED_OUT) {
-                    ready(parker);
+                    parker.ready();
                 }
             }
         }
