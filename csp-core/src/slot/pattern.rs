@@ -135,7 +135,7 @@ enum State {
 /// How often one looks for a pattern: other threads may come between.
 const TRIES: u32 = 64;
 /// The two husks take up address space for good: not that of large stacks, of which there may be room for a few.
-const LARGEST_STRIDE: usize = 1 << 20;
+const LARGEST_STRIDE: usize = 16 << 20;
 
 static PATTERN: Mutex<State> = Mutex::new(State::Unknown(0));
 
