@@ -22,9 +22,10 @@ pub(crate) const PAGE: usize = 4096;
 const REGION_SIZE: usize = 256 << 20;
 const MAX_REGIONS: usize = 16 << 10;
 /// How much of a limited address space regions leave to the rest of the program, or an eighth of it: that stacks have used
-/// it up is said and waited out, but an allocator that can map no more ends the process. glibc's takes 64 MiB at a time, and on a
-/// busy machine workers are added meanwhile, whose threads have stacks of 2 MiB and arenas.
-const LEFT_OVER: usize = 192 << 20;
+/// it up is said and waited out, but an allocator that can map no more ends the process. glibc's takes 64 MiB at a time as long
+/// as it gets that much: there is room for one of these, not for two, and then for what else there is, the stacks of a dozen workers
+/// included, 2 MiB each, that a busy machine adds in the meantime.
+const LEFT_OVER: usize = 120 << 20;
 
 const MADV_GUARD_INSTALL: i32 = 102;
 
