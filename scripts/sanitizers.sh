@@ -51,6 +51,7 @@ skipped_always=(
 skipped_address=(
     "identity/pthread_self_is_constant: looks for a local on the stack; AddressSanitizer keeps locals elsewhere"
     "stack/older_machines::run_goroutines: measures the stack by the addresses of locals, as above"
+    "libraries/thread_locals_with_a_large_alignment: looks for a local on the stack, as above"
 )
 skipped_thread=(
     "deadlock: the sanitizer has a thread of its own, and while there is one no deadlock is reported"
