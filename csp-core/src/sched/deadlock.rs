@@ -22,11 +22,6 @@ pub(crate) fn watch() {
     WATCHED.store(true, Ordering::SeqCst);
 }
 
-/// Whether somebody wants to know of a deadlock.
-pub(crate) fn is_watched() -> bool {
-    WATCHED.load(Ordering::SeqCst)
-}
-
 /// While this lives a goroutine is on its way to a queue, and nobody else knows of it.
 pub(crate) struct Coming(());
 
@@ -68,7 +63,7 @@ impl Watch {
 
     /// Every processor is idle: reports deadlock if it is one. Returns when to look again at the latest.
     pub(crate) fn look(&mut self) -> Option<Duration> {
-        if !is_watched() || next_deadline().is_some() {
+        if !WATCHED.load(Ordering::SeqCst) || next_deadline().is_some() {
             self.pause = FIRST_PAUSE;
             return None;
         }
@@ -87,7 +82,7 @@ impl Watch {
             && idle::all_processors()
             && DETACHED.load(Ordering::SeqCst) == 0
             && next_deadline().is_none()
-            && is_watched()
+            && WATCHED.load(Ordering::SeqCst)
         {
             report();
         }
