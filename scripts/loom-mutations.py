@@ -76,6 +76,13 @@ MUTATIONS = [
         "loom_who_finds_work_wakes_the_next",
     ),
     (
+        "sleep against wake", "found-no-second-look", "sched/sleepers.rs",
+        "who has found something looks for more before it says that it searches no longer",
+        "        self.stop_searching();\n        // Before the barrier",
+        "        let seen = more();\n        let more = || seen;\n        self.stop_searching();\n        // Before the barrier",
+        "loom_who_finds_work_wakes_the_next",
+    ),
+    (
         "sleep against wake", "sleep-spare", "sched/sleepers.rs",
         "the last one to lie down, with processors to spare, does not look at the queues",
         "self.idle() > spare()", "self.idle() > spare() + 1",

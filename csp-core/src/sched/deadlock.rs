@@ -22,6 +22,11 @@ pub(crate) fn watch() {
     WATCHED.store(true, Ordering::SeqCst);
 }
 
+/// Whether somebody wants to know of a deadlock.
+pub(crate) fn is_watched() -> bool {
+    WATCHED.load(Ordering::SeqCst)
+}
+
 /// While this lives a goroutine is on its way to a queue, and nobody else knows of it.
 pub(crate) struct Coming(());
 
@@ -63,7 +68,7 @@ impl Watch {
 
     /// Every processor is idle: reports deadlock if it is one. Returns when to look again at the latest.
     pub(crate) fn look(&mut self) -> Option<Duration> {
-        if !WATCHED.load(Ordering::SeqCst) || next_deadline().is_some() {
+        if !is_watched() || next_deadline().is_some() {
             self.pause = FIRST_PAUSE;
             return None;
         }
@@ -82,7 +87,7 @@ impl Watch {
             && idle::all_processors()
             && DETACHED.load(Ordering::SeqCst) == 0
             && next_deadline().is_none()
-            && WATCHED.load(Ordering::SeqCst)
+            && is_watched()
         {
             report();
         }

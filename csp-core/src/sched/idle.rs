@@ -298,6 +298,7 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
             idle.timekeeper = None;
         }
     }
+    worker.minded_timers.set(woken);
     // Without an idle processor all others are at work, and look at the timers every 64 picks; sysmon does it too, every few
     // milliseconds at the latest.
     if !woken && !take_back(worker) {
@@ -308,6 +309,16 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
 /// Whether a sleeping worker minds the timer that is due at `deadline`.
 pub(crate) fn minds_timer(deadline: Instant) -> bool {
     IDLE.lock().timekeeper.is_some_and(|t| t <= deadline)
+}
+
+/// Whether a worker sleeps for a moment, and serves all timers together that are due by the time it gets up. Those that are due
+/// for longer than it may sleep have been missed.
+pub(crate) fn naps_over_timers(now: Instant) -> bool {
+    let napping = {
+        let idle = IDLE.lock();
+        idle.timekeeper.is_some() && idle.nap_end.is_some_and(|end| now <= end)
+    };
+    napping && next_deadline().is_none_or(|deadline| now < deadline + LONGEST_NAP)
 }
 
 /// Sleeps until somebody brings a processor, unless one is idle.

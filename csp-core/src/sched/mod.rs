@@ -868,12 +868,22 @@ fn lower_searching(worker: &'static Worker) -> bool {
     searched
 }
 
-/// The searcher has found something: if there may be more, another one is to look for it.
+/// The searcher has found something: if there is more, another one is to look for it.
 fn stop_searching(worker: &'static Worker) {
     if worker.searching.replace(false) {
-        SLEEPERS.stop_searching();
-        notify_work();
+        let minded_timers = worker.minded_timers.take();
+        // Whoever is woken in its place finds nothing, and minds them.
+        let more = || minded_timers || more_to_find(worker);
+        if let Some(processor) = SLEEPERS.found(more, idle::spare_processors) {
+            start_searcher(processor);
+        }
     }
+}
+
+/// Whether there is anything that another searcher could find, as far as can be seen.
+fn more_to_find(worker: &Worker) -> bool {
+    let own = worker.processor().map_or(usize::MAX, |own| own.index);
+    any_work() || processors().any(|p| p.index != own && p.has_next())
 }
 
 /// What a searcher remembers of a victim's *next* place, to tell what waits there from what its owner is about to run.

@@ -15,7 +15,7 @@
 //! with work sees an idle processor and no searcher, and wakes somebody; or the one that lies down sees the work, and gets
 //! up ([`take_back`](Sleepers::take_back)), unless somebody has taken its processor or woken it in the meantime, who then
 //! looks at the queues as well. A searcher that the one with work saw has yet to lie down, or to find something: in both
-//! cases *searching* goes down first and the queues are looked at, or `notify` is called, afterwards.
+//! cases *searching* goes down first, and the queues are looked at afterwards: where there is more another worker is woken.
 //!
 //! # With some to spare
 //!
@@ -123,6 +123,21 @@ impl<W, P> Sleepers<W, P> {
     /// The caller searches no longer. It has yet to look whether work was queued meanwhile, which woke nobody.
     pub(crate) fn stop_searching(&self) {
         self.searching.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The caller, which searches, has found something, and searches no longer. Where there is `more` to find, and more than
+    /// `spare()` processors are idle, what is returned is owed as in [`notify`](Self::notify).
+    pub(crate) fn found(&self, more: impl Fn() -> bool, spare: impl Fn() -> usize) -> Option<P> {
+        self.stop_searching();
+        // Before the barrier, which takes its time: where there is more, or nobody who could be woken, it need not be.
+        if !more() && self.idle() > spare() {
+            // Pairs with the light barrier in `notify`.
+            barrier::heavy();
+            if !more() {
+                return None;
+            }
+        }
+        self.notify(spare())
     }
 
     /// Takes an idle processor.
@@ -269,7 +284,12 @@ mod loom_tests {
         }
 
         fn notify(&self) {
-            let Some(processor) = self.sleepers.notify(self.spare) else { return };
+            if let Some(processor) = self.sleepers.notify(self.spare) {
+                self.start_searcher(processor);
+            }
+        }
+
+        fn start_searcher(&self, processor: usize) {
             match self.sleepers.take_worker() {
                 Some(worker) => self.wake(worker, processor),
                 // Whoever gives up a processor to sleep is listed in the same critical section.
@@ -326,8 +346,10 @@ mod loom_tests {
             loop {
                 if !std::mem::take(&mut surplus) && self.take() {
                     if std::mem::take(&mut searching) {
-                        self.sleepers.stop_searching();
-                        self.notify();
+                        let more = || self.queued.load(Ordering::Acquire) != 0;
+                        if let Some(processor) = self.sleepers.found(more, || self.spare) {
+                            self.start_searcher(processor);
+                        }
                     }
                     self.run();
                     continue;

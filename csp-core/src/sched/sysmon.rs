@@ -32,6 +32,9 @@ const STARVED_ROUNDS: u32 = 50;
 const MANY: u32 = 2000;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
+/// One part in so many of the time is spent on that, unless it would be more rarely than in the period below.
+const SWEEP_SHARE: u32 = 100;
+const LONGEST_SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
 static ASLEEP: AtomicBool = AtomicBool::new(false);
 static ROUSED: Condvar = Condvar::new();
@@ -92,6 +95,7 @@ fn run() {
     let mut starved_rounds = 0;
     let mut trimmed = Instant::now();
     let mut swept = trimmed;
+    let mut sweep_period = SWEEP_PERIOD;
     let mut untrimmed = true;
     let mut ahead = pool::Ahead::new();
     let mut deadlock = deadlock::Watch::new();
@@ -113,7 +117,9 @@ fn run() {
                 idle::SLEEPERS.stop_searching();
             }
         }
-        all_timers().for_each(run_timers_of);
+        if !idle::naps_over_timers(now) {
+            all_timers().for_each(run_timers_of);
+        }
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(16) && idle::retry_starved() != 0 {
             starved_rounds += 1;
@@ -140,12 +146,14 @@ fn run() {
         let starved = idle::starved() != 0;
         if idle_looks > 2 && (!starved || starved_rounds > STARVED_ROUNDS) {
             // The deadlines of waits that are over keep nobody from being deadlocked. But to look at all of them takes long.
-            let sweep = now.duration_since(swept) >= SWEEP_PERIOD;
+            let sweep = deadlock::is_watched() && now.duration_since(swept) >= sweep_period;
             if sweep {
+                let begin = Instant::now();
                 all_timers().for_each(Timers::sweep);
-                swept = now;
+                swept = Instant::now();
+                sweep_period = (swept.duration_since(begin) * SWEEP_SHARE).clamp(SWEEP_PERIOD, LONGEST_SWEEP_PERIOD);
             }
-            let unswept = (!sweep && next_deadline().is_some()).then_some(SWEEP_PERIOD);
+            let unswept = (deadlock::is_watched() && !sweep && next_deadline().is_some()).then_some(sweep_period);
             let again = deadlock.look();
             let starved = starved.then_some(PERIOD);
             // What ran last has left stacks, whose memory is still to be given back.

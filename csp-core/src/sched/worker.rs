@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) searching: Cell<bool>,
     /// How many that had not started it took from which processor, and when.
     pub(crate) loot: Cell<Option<(&'static Processor, u32, Instant)>>,
+    /// It minded the timers when it was woken for something else.
+    pub(crate) minded_timers: Cell<bool>,
     /// A goroutine that was picked, and can be run from the worker's own stack alone.
     pub(crate) pending: Cell<Option<Runnable>>,
     /// It runs a goroutine without a processor, and is counted among those who do.
@@ -96,6 +98,7 @@ impl Worker {
             reserved,
             searching: Cell::new(false),
             loot: Cell::new(None),
+            minded_timers: Cell::new(false),
             pending: Cell::new(None),
             detached: AtomicBool::new(false),
             ends: Cell::new(false),
@@ -282,6 +285,7 @@ impl Worker {
         self.ends.set(false);
         self.searching.set(false);
         self.loot.set(None);
+        self.minded_timers.set(false);
     }
 
     #[inline]
