@@ -52,9 +52,10 @@ mod word {
                 tries += 1;
                 match tries {
                     // Not sooner: each look takes the line from the holder, who may be about to lock again and again. Left alone
-                    // for a microsecond it does tens of operations, instead of one for each way of the line.
-                    0..=5 => (0..4 << tries).for_each(|_| hint::spin_loop()),
-                    6..=40 => thread::yield_now(),
+                    // for microseconds it does a hundred operations, instead of one for each way of the line. In all these are
+                    // 10 to 40 µs, as long as a pause of the CPU takes.
+                    0..=4 => (0..32 << tries).for_each(|_| hint::spin_loop()),
+                    5..=40 => thread::yield_now(),
                     // The holder has lost its CPU to somebody whom yielding does not reach (another priority, another
                     // CPU): leave the machine to it.
                     _ => std::thread::sleep(Duration::from_micros(20 << (tries - 41).min(6))),
