@@ -1,6 +1,6 @@
 //! Stacks without thread-locals of their own: the slots of the dense mode.
 //!
-//! The slot itself lies at the top of its stack: so one that is parked with a few frames takes one page in all.
+//! With the slot at the top of its stack, one that is parked with a few frames takes one page in all.
 
 use std::io;
 
@@ -18,15 +18,12 @@ pub(crate) unsafe fn make(strides: &mut Vec<Stride>, class: u8) -> Vec<&'static 
     use crate::context_switch::Context;
 
     let make = |stride: Stride| {
-        let place = (stride.high() - super::stagger(stride) - size_of::<Slot>()) & !(align_of::<Slot>() - 1);
-        let place = place as *mut Slot;
-        // SAFETY: memory at the top of an unused stack, which is never unmapped; below it is what is left of the stack.
+        let end = std::ptr::with_exposed_provenance_mut(super::end(stride));
+        // SAFETY: the stride is unused; below the slot is what is left of the stack.
         unsafe {
-            place.write(Slot::new(stride, class));
-            let slot = &*place;
-            slot.expose();
-            slot.execution.belongs_to(place.cast(), std::ptr::null());
-            *slot.execution.context.get() = Context::prepare(place.cast(), 0, super::begin, slot.as_argument());
+            let slot = Slot::put(stride, class);
+            slot.execution.belongs_to(std::ptr::from_ref(slot).cast(), std::ptr::null());
+            *slot.execution.context.get() = Context::prepare(end, 0, super::begin, slot.as_argument());
             slot
         }
     };
@@ -50,7 +47,7 @@ pub(crate) fn generate(usable: usize, class: u8) -> io::Result<&'static Slot> {
     stack::check_mappings()?;
     // The crate panics where the system gives no memory, which whoever has a panic hook would see each time.
     stack::probe(usable + stack::MIN_STRIDE).map_err(|error| no_stack(&error))?;
-    let slot = Slot::leak(Stride { base: 0, size: 0 }, class);
+    let slot = Slot::leak(class);
     let owner = std::ptr::from_ref(slot).cast();
     match std::panic::catch_unwind(|| Generated::leak(usable, run, owner)) {
         Ok(generated) => {

@@ -162,18 +162,18 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
     // All on one CPU: to wake another for each costs more than it does.
     let here = Stay::here();
     while let Some(&stride) = strides.last() {
-        let slot = Slot::leak(stride, class);
+        // SAFETY: the caller's promise.
+        let slot = unsafe { Slot::put(stride, class) };
         // SAFETY: the slot is ours until there is a thread. That is what `start` expects there; we wait below until it has left.
         unsafe { slot.execution.leave_mail(Commit { arg: left.as_ptr().cast(), ..Commit::NONE }) };
         // SAFETY: the stride is unused, and the argument is what `start` expects.
-        match unsafe { create(stride, super::stagger(stride), start, slot.as_argument().cast()) } {
+        match unsafe { create(stride, start, slot.as_argument().cast()) } {
             Ok(()) => {
                 strides.pop();
                 slots.push(slot);
             }
             Err(error) => {
-                // SAFETY: there is no thread that got it.
-                unsafe { Slot::free(slot) };
+                // The stride is unused again: there is no thread that got its slot.
                 failure = Some(error);
                 break;
             }
@@ -206,7 +206,6 @@ unsafe fn make_batch(strides: &mut Vec<Stride>, class: u8) -> io::Result<Vec<&'s
 /// `routine` is sound to call with `arg` on a new thread whose stack is the stride.
 unsafe fn create(
     stride: Stride,
-    stagger: usize,
     routine: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
     arg: *mut libc::c_void,
 ) -> io::Result<()> {
@@ -219,7 +218,7 @@ unsafe fn create(
         let result = check(libc::pthread_attr_setstack(
             attr.as_mut_ptr(),
             stride.low() as *mut _,
-            stride.high() - stagger - stride.low(),
+            super::end(stride) - stride.low(),
         ))
         .and_then(|()| check(libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED)))
         .and_then(|()| check(libc::pthread_create(&mut thread, attr.as_ptr(), routine, arg)));

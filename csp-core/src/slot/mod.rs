@@ -117,9 +117,40 @@ fn stagger(stride: Stride) -> usize {
     (stride.base / stride.size % 16) * 64
 }
 
+/// Where the slot of a stride lies: at its top. Whoever resumes a goroutine touches its slot and its thread-locals, or its frames:
+/// so these are in the same page, or in the next.
+#[cfg(csp_native)]
+fn place(stride: Stride) -> usize {
+    stride.high() - (stagger(stride) & !(align_of::<Slot>() - 1)) - size_of::<Slot>()
+}
+
+/// Where the rest of a stride ends, below its slot.
+#[cfg(csp_native)]
+fn end(stride: Stride) -> usize {
+    place(stride) - (stagger(stride) & (align_of::<Slot>() - 1))
+}
+
 impl Slot {
-    pub(crate) fn leak(stride: Stride, class: u8) -> &'static Slot {
-        let slot = Box::leak(Box::new(Self::new(stride, class)));
+    /// A slot whose stack is not ours.
+    pub(crate) fn leak(class: u8) -> &'static Slot {
+        let slot = Box::leak(Box::new(Self::new(Stride { base: 0, size: 0 }, class)));
+        slot.expose();
+        slot
+    }
+
+    /// A slot in the stride that is its stack.
+    ///
+    /// # Safety
+    ///
+    /// The stride is unused above [`end`].
+    #[cfg(csp_native)]
+    unsafe fn put(stride: Stride, class: u8) -> &'static Slot {
+        let place = std::ptr::with_exposed_provenance_mut::<Slot>(place(stride));
+        // SAFETY: the caller's promise; a stride is never unmapped.
+        let slot = unsafe {
+            place.write(Self::new(stride, class));
+            &*place
+        };
         slot.expose();
         slot
     }

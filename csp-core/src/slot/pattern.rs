@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   low           bottom              thread pointer            end     high
-//!    | frames ... <-|- thread-locals -|-- struct pthread --| .. | stagger |
+//!    | frames ... <-|- thread-locals -|-- struct pthread --| .. | slot | stagger |
 //! ```
 //!
 //! # What a word means
@@ -294,7 +294,7 @@ impl Glibc {
 
     /// Where glibc puts the identity of a stack that ends at `end` (P1).
     fn place(&self, stride: Stride) -> Place {
-        let end = stride.high() - super::stagger(stride);
+        let end = super::end(stride);
         Place { low: stride.low(), end, identity: (end - self.size) & !(self.alignment - 1) }
     }
 
@@ -477,7 +477,8 @@ impl Pattern {
             }
             strides.pop();
             places.push(place);
-            slots.push(Slot::leak(stride, class));
+            // SAFETY: the caller's promise.
+            slots.push(unsafe { Slot::put(stride, class) });
         }
         if slots.is_empty() {
             return Err(io::Error::new(

@@ -239,7 +239,7 @@ fn generate(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
 fn make_threads(class: u8, count: usize) -> io::Result<Vec<&'static Slot>> {
     let mut slots = Vec::with_capacity(count);
     for _ in 0..count.min(8) {
-        let slot = Slot::leak(Stride { base: 0, size: 0 }, class);
+        let slot = Slot::leak(class);
         let thread = std::thread::Builder::new().name("csp-goroutine".into()).stack_size(stride_of_class(class)).spawn(
             move || {
                 slot.adopt_thread();
@@ -277,7 +277,7 @@ pub(crate) fn thread_count() -> usize {
 
 /// A slot for a thread to adopt (threads backend).
 pub(crate) fn make_adopted() -> &'static Slot {
-    let slot = Slot::leak(Stride { base: 0, size: 0 }, class_of_stride(stack::DEFAULT_STRIDE));
+    let slot = Slot::leak(class_of_stride(stack::DEFAULT_STRIDE));
     ALL.lock().push(slot);
     slot
 }
