@@ -272,6 +272,27 @@ mod sizes {
         }
     }
 
+    /// What lies at the top of a stack is not as large in each.
+    #[test]
+    fn many_at_once_can_each_use_what_they_asked_for() {
+        for size in [36 << 10, 44 << 10, 108 << 10, 236 << 10] {
+            let (open, gate) = csp::channel::bounded::<()>(0);
+            let deep = |_| {
+                let gate = gate.clone();
+                let deep = move || {
+                    let used = use_stack(size - REST);
+                    // So that each has a stack of its own.
+                    assert!(gate.recv().is_err());
+                    used
+                };
+                Builder::new().stack_size(size).spawn(deep).unwrap()
+            };
+            let all = (0..40).map(deep).collect::<Vec<_>>();
+            drop(open);
+            assert!(all.into_iter().all(|deep| deep.join().unwrap() > 1));
+        }
+    }
+
     #[test]
     fn without_asking_it_can_use_most_of_240_kib() {
         // They hold its thread-locals too.

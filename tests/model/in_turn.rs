@@ -20,8 +20,29 @@ use super::place::Running;
 use super::program::{Operation, Place, Program, Side};
 use super::reference::{Reference, Step};
 
-/// Longer than anything takes here that does not wait for ever.
+/// Longer than anything takes here that does not wait for ever ..
 const PATIENCE: Duration = Duration::from_secs(30);
+/// .. and so often it is looked for in vain before it counts as missing: for all who take turns with us at the CPU to have had
+/// theirs. Where the machine was stopped for a while the time alone would say nothing.
+const LOOKS: u32 = 50_000;
+
+/// How long something has been waited for.
+struct Watch {
+    since: Instant,
+    looks: u32,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { since: Instant::now(), looks: 0 }
+    }
+
+    /// Looks once more; says whether it is over.
+    fn is_over(&mut self) -> bool {
+        self.looks += 1;
+        self.looks > LOOKS && self.since.elapsed() > PATIENCE
+    }
+}
 
 /// A task: its hands, or the operation that it is in.
 enum Task<const W: usize> {
@@ -125,7 +146,7 @@ impl<const W: usize> Stage<'_, W> {
         let turn = task;
         // Those who were let go tell which of several ways it went, and those who wait on.
         let mut all = Vec::new();
-        let start = Instant::now();
+        let mut watch = Watch::new();
         let step = loop {
             for task in 0..self.tasks.len() {
                 let Some(now) = self.poll(task)? else { continue };
@@ -143,7 +164,7 @@ impl<const W: usize> Stage<'_, W> {
             if let Some(&step) = left.iter().find(|step| fits(step)) {
                 break step;
             }
-            if left.is_empty() || start.elapsed() > PATIENCE {
+            if left.is_empty() || watch.is_over() {
                 let expected = steps.iter().map(|step| {
                     let waiting = (0..self.senders.len()).map(|c| step.after.waiting(c)).collect::<Vec<_>>();
                     format!("{}, {:?}, and {waiting:?} wait to send and to receive", Shown(&step.seen), step.released)
@@ -178,13 +199,13 @@ impl<const W: usize> Stage<'_, W> {
 
     /// Waits until a task has ended its operation or, if one of the `steps` says so, waits: `None`.
     fn settle(&mut self, task: usize, steps: &[Step]) -> Result<Option<Vec<Seen>>, Failure> {
-        let start = Instant::now();
+        let mut watch = Watch::new();
         let waits = steps.iter().filter(|step| step.seen.is_none()).collect::<Vec<_>>();
         loop {
             if let Some(seen) = self.poll(task)? {
                 return Ok(Some(seen));
             }
-            if waits.iter().any(|step| self.all_wait_as(&step.after)) || start.elapsed() > PATIENCE {
+            if waits.iter().any(|step| self.all_wait_as(&step.after)) || watch.is_over() {
                 return Ok(None);
             }
             thread::yield_now();

@@ -43,7 +43,8 @@ mod word {
 
         #[cold]
         fn lock_contended(&self) {
-            let mut tries = 0u32;
+            // With one CPU the holder is not at work.
+            let mut tries = if crate::sched::available_parallelism() > 1 { 0u32 } else { 4 };
             loop {
                 // Relaxed: only to wait without taking the line from the holder.
                 if !self.held.load(Ordering::Relaxed) && !self.held.swap(true, Ordering::Acquire) {

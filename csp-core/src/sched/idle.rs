@@ -251,6 +251,7 @@ pub(crate) fn sleep(worker: &'static Worker, processor: &'static Processor) {
     worker.set_processor(None);
     // Once it is listed, it is for the one who wakes it to say whether it searches.
     let searched = worker.searching.replace(false);
+    worker.minded_timers.set(false);
     let look = SLEEPERS.lie_down(worker, processor, searched, retire, spare_processors);
     if look && any_work() && take_back(worker) {
         start_searching(worker);
@@ -298,10 +299,14 @@ fn mind_timers_and_sleep(worker: &'static Worker) {
             idle.timekeeper = None;
         }
     }
-    worker.minded_timers.set(woken);
+    if !woken && take_back(worker) {
+        return;
+    }
+    // Whoever wakes it does so for something else.
+    worker.minded_timers.set(true);
     // Without an idle processor all others are at work, and look at the timers every 64 picks; sysmon does it too, every few
     // milliseconds at the latest.
-    if !woken && !take_back(worker) {
+    if !woken {
         worker.sleep();
     }
 }
@@ -311,7 +316,7 @@ pub(crate) fn minds_timer(deadline: Instant) -> bool {
     IDLE.lock().timekeeper.is_some_and(|t| t <= deadline)
 }
 
-/// Whether a worker sleeps for a moment, and serves all timers together that are due by the time it gets up. Those that are due
+/// Whether a worker sleeps for a moment, and serves the timers together that are due by the time it gets up. Those that are due
 /// for longer than it may sleep have been missed.
 pub(crate) fn naps_over_timers(now: Instant) -> bool {
     let napping = {

@@ -873,17 +873,11 @@ fn stop_searching(worker: &'static Worker) {
     if worker.searching.replace(false) {
         let minded_timers = worker.minded_timers.take();
         // Whoever is woken in its place finds nothing, and minds them.
-        let more = || minded_timers || more_to_find(worker);
+        let more = || minded_timers || any_work() || processors().any(Processor::has_next);
         if let Some(processor) = SLEEPERS.found(more, idle::spare_processors) {
             start_searcher(processor);
         }
     }
-}
-
-/// Whether there is anything that another searcher could find, as far as can be seen.
-fn more_to_find(worker: &Worker) -> bool {
-    let own = worker.processor().map_or(usize::MAX, |own| own.index);
-    any_work() || processors().any(|p| p.index != own && p.has_next())
 }
 
 /// What a searcher remembers of a victim's *next* place, to tell what waits there from what its owner is about to run.

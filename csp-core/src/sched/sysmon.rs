@@ -32,8 +32,9 @@ const STARVED_ROUNDS: u32 = 50;
 const MANY: u32 = 2000;
 const TRIM_PERIOD: Duration = Duration::from_secs(1);
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
-/// One part in so many of the time is spent on that, unless it would be more rarely than in the period below.
-const SWEEP_SHARE: u32 = 100;
+/// How long it is to be to the next for each timer that was looked at, which takes 10 to 100 ns, unless it were more than the period
+/// below.
+const SWEEP_PAUSE: Duration = Duration::from_micros(5);
 const LONGEST_SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
 static ASLEEP: AtomicBool = AtomicBool::new(false);
@@ -148,10 +149,10 @@ fn run() {
             // The deadlines of waits that are over keep nobody from being deadlocked. But to look at all of them takes long.
             let sweep = deadlock::is_watched() && now.duration_since(swept) >= sweep_period;
             if sweep {
-                let begin = Instant::now();
-                all_timers().for_each(Timers::sweep);
-                swept = Instant::now();
-                sweep_period = (swept.duration_since(begin) * SWEEP_SHARE).clamp(SWEEP_PERIOD, LONGEST_SWEEP_PERIOD);
+                let count: usize = all_timers().map(Timers::sweep).sum();
+                swept = now;
+                let pause = SWEEP_PAUSE.saturating_mul(count.try_into().unwrap_or(u32::MAX));
+                sweep_period = pause.clamp(SWEEP_PERIOD, LONGEST_SWEEP_PERIOD);
             }
             let unswept = (deadlock::is_watched() && !sweep && next_deadline().is_some()).then_some(sweep_period);
             let again = deadlock.look();

@@ -74,8 +74,6 @@ pub(crate) struct Slot {
     pub(crate) stride: Stride,
     /// Which pool it belongs to.
     pub(crate) class: u8,
-    /// When it was last put into the global pool, in rounds of trimming.
-    pub(crate) trimmed: AtomicBool,
 }
 
 #[cfg(csp_native)]
@@ -114,8 +112,14 @@ extern "C" fn begin_identity(run: usize, arg: *mut (), slot: *mut ()) -> ! {
 /// Equal offsets in the page would let the tops of all stacks fight over the same sets of the L1 cache.
 #[cfg(csp_native)]
 fn stagger(stride: Stride) -> usize {
-    (stride.base / stride.size % 16) * 64
+    (stride.base / stride.size % STAGGERS) * STAGGER
 }
+
+const STAGGERS: usize = 16;
+const STAGGER: usize = 64;
+
+/// How much of a stride lies above [`end`] at most.
+pub(crate) const LARGEST_TOP: usize = (STAGGERS - 1) * STAGGER + size_of::<Slot>();
 
 /// Where the slot of a stride lies: at its top. Whoever resumes a goroutine touches its slot and its thread-locals, or its frames:
 /// so these are in the same page, or in the next.
@@ -192,7 +196,6 @@ impl Slot {
             retired: AtomicBool::new(false),
             stride,
             class,
-            trimmed: AtomicBool::new(false),
         }
     }
 

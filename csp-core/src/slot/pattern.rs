@@ -591,8 +591,8 @@ impl Pattern {
 /// Has glibc's allocator get memory for so many identities and their slots in one go: an arena of a thread's grows by a page at a
 /// time else, which changes a mapping each time, and keeps all others from touching new pages meanwhile.
 fn grow_arena(identities: usize) {
-    /// A vector, a slot, and the record of the goroutine that comes.
-    const EACH: usize = 1000;
+    /// A vector, and the record of the goroutine that comes.
+    const EACH: usize = 600;
     // SAFETY: freed as it was allocated. What is at the end of an arena stays there, up to 128 KiB.
     unsafe { libc::free(std::hint::black_box(libc::malloc(identities * EACH))) };
 }

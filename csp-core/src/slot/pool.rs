@@ -26,6 +26,8 @@ const GROWTH: Duration = Duration::from_secs(1);
 
 struct Class {
     free: Vec<&'static Slot>,
+    /// So many at the bottom of `free` have no stack memory to give back. Not a flag of each: to look at them would touch a page each.
+    trimmed: usize,
     /// The shortest that `free` has been since the last trimming: so many were not needed all that time.
     low_water: usize,
     made: usize,
@@ -38,7 +40,7 @@ struct Maker {
 }
 
 static FREE: [Mutex<Class>; CLASSES] =
-    [const { Mutex::new(Class { free: Vec::new(), low_water: 0, made: 0 }) }; CLASSES];
+    [const { Mutex::new(Class { free: Vec::new(), trimmed: 0, low_water: 0, made: 0 }) }; CLASSES];
 static MAKER: Mutex<Option<Maker>> = Mutex::new(None);
 /// Held while one of the first batches of a class is made: who comes second may find enough when it is done.
 static FIRST_BATCHES: Mutex<()> = Mutex::new(());
@@ -85,13 +87,13 @@ pub(crate) fn take(class: u8, count: usize, out: &mut Vec<&'static Slot>) -> boo
     let some = at < list.free.len();
     out.extend(list.free.drain(at..));
     list.low_water = list.low_water.min(at);
+    list.trimmed = list.trimmed.min(at);
     some
 }
 
 /// Puts free slots back.
 pub(crate) fn put(slots: impl Iterator<Item = &'static Slot>) {
     for slot in slots {
-        slot.trimmed.store(false, Ordering::Relaxed);
         FREE[usize::from(slot.class)].lock().free.push(slot);
     }
 }
@@ -146,6 +148,7 @@ impl Ahead {
         };
         let mut list = list();
         // At the bottom: they are cold.
+        list.trimmed += batch.len();
         list.free.splice(0..0, batch);
         (self.made, self.until) = (list.made, now + GROWTH);
         true
@@ -285,7 +288,9 @@ pub(crate) fn make_adopted() -> &'static Slot {
 /// Forgets the slots of a backend that is not to be used after all.
 pub(crate) fn discard() {
     for class in &FREE {
-        class.lock().free.clear();
+        let mut list = class.lock();
+        list.free.clear();
+        list.trimmed = 0;
     }
 }
 
@@ -319,15 +324,11 @@ pub(crate) fn trim() -> bool {
             let mut list = class.lock();
             let unused = list.low_water.min(list.free.len());
             // The oldest lie at the bottom. Taken out, so that nobody runs on a stack that is being emptied.
-            let mut left = unused.div_ceil(2).min(256);
-            list.free.retain(|slot| {
-                let take = left > 0 && !slot.trimmed.load(Ordering::Relaxed);
-                if take {
-                    left -= 1;
-                    cold.push(*slot);
-                }
-                !take
-            });
+            let begin = list.trimmed;
+            let end = unused.min(begin + unused.div_ceil(2).min(256));
+            if begin < end {
+                cold.extend(list.free.drain(begin..end));
+            }
             list.low_water = list.free.len();
         }
         for slot in &cold {
@@ -336,13 +337,14 @@ pub(crate) fn trim() -> bool {
                 // SAFETY: a free slot is suspended at the bottom of its stack, above `high`, and we alone have it.
                 unsafe { stack::give_back(low, high) };
             }
-            slot.trimmed.store(true, Ordering::Relaxed);
         }
         let mut list = class.lock();
-        more |= list.free.iter().any(|slot| !slot.trimmed.load(Ordering::Relaxed));
         // Back to the bottom: they are the coldest.
-        list.free.splice(0..0, cold);
+        let at = list.trimmed;
+        list.trimmed += cold.len();
+        list.free.splice(at..at, cold);
         list.low_water = list.free.len();
+        more |= list.trimmed < list.free.len();
     }
     TRIMMING.store(false, Ordering::Release);
     more

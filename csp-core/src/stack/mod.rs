@@ -29,14 +29,16 @@ const LEFT_OVER: usize = 120 << 20;
 
 const MADV_GUARD_INSTALL: i32 = 102;
 
-/// The most bytes that are usable of the stack that a goroutine gets when nothing else is asked for.
-pub(crate) const DEFAULT_USABLE: usize = DEFAULT_STRIDE - GUARD_SIZE - PAGE;
+/// So much of a stride may be taken by what is no frame and no guard, before more than the usual one is needed.
+const USUAL_OVERHEAD: usize = 3 * PAGE;
+/// How many bytes are usable, at least, of the stack that a goroutine gets when nothing else is asked for.
+pub(crate) const DEFAULT_USABLE: usize = DEFAULT_STRIDE - GUARD_SIZE - USUAL_OVERHEAD;
 
 /// The stride that gives at least `usable` bytes of stack.
 pub(crate) fn stride_for(usable: usize) -> io::Result<usize> {
     usable
-        .max(MIN_STRIDE - GUARD_SIZE - PAGE)
-        .checked_add(GUARD_SIZE + PAGE + large_thread_locals())
+        .max(MIN_STRIDE - GUARD_SIZE - USUAL_OVERHEAD)
+        .checked_add(GUARD_SIZE + crate::slot::LARGEST_TOP + thread_locals_at_most())
         .and_then(usize::checked_next_power_of_two)
         .map(|s| s.max(MIN_STRIDE))
         .filter(|&s| s <= MAX_STRIDE)
@@ -48,20 +50,25 @@ pub(crate) fn stride_for(usable: usize) -> io::Result<usize> {
         })
 }
 
-/// How much of a stack the program's thread-locals take, as far as that is not counted as the one page that the identity
-/// takes anyway. They lie at the top, below `struct pthread`; libraries with tens of kilobytes of them are not rare.
-fn large_thread_locals() -> usize {
+/// How much of a stack the identity takes: `struct pthread` and the program's thread-locals below it, wherever their alignment puts
+/// them. Libraries with tens of kilobytes of them are not rare.
+fn thread_locals_at_most() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
-    *SIZE.get_or_init(|| thread_locals().saturating_sub(2 * PAGE))
+    *SIZE.get_or_init(thread_locals)
 }
 
 #[cfg(csp_native)]
 fn thread_locals() -> usize {
+    /// What glibc has beside them, and keeps for libraries; more than it has been.
+    const STRUCT_PTHREAD: usize = 2 * PAGE;
+
     // Private to glibc, but there since 2.15, and used by std for the same purpose.
     // SAFETY: a constant string that ends in a zero.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
+    let (sum, alignment) = thread_locals_of_objects();
     if symbol.is_null() {
-        return static_thread_locals();
+        // A program that is linked statically, in which nothing can be looked up.
+        return sum + STRUCT_PTHREAD;
     }
     // SAFETY: the function has had this type for as long as it has been there. The attributes are initialised before
     // the call and destroyed after it.
@@ -76,22 +83,26 @@ fn thread_locals() -> usize {
         least
     };
     // It is meant to be the smallest stack of a thread: beside them, a page of guard and what any thread needs.
-    least.saturating_sub(libc::PTHREAD_STACK_MIN + PAGE)
+    least.saturating_sub(libc::PTHREAD_STACK_MIN + PAGE) + alignment
 }
 
-/// The same of a program that is linked statically, in which nothing can be looked up.
+/// The thread-locals of all objects that are there now, with what they may lose by alignment; and the largest alignment.
 #[cfg(csp_native)]
-fn static_thread_locals() -> usize {
+fn thread_locals_of_objects() -> (usize, usize) {
     unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, sum: *mut libc::c_void) -> i32 {
         // SAFETY: `dl_iterate_phdr` passes a description that is good during the call, and our own argument.
         unsafe {
             let headers = std::slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
             let locals = headers.iter().filter(|header| header.p_type == libc::PT_TLS);
-            *sum.cast::<usize>() += locals.map(|header| (header.p_memsz + header.p_align) as usize).sum::<usize>();
+            let (sum, alignment) = &mut *sum.cast::<(usize, usize)>();
+            for header in locals {
+                *sum += (header.p_memsz + header.p_align) as usize;
+                *alignment = (*alignment).max(header.p_align as usize);
+            }
         }
         0
     }
-    let mut sum = 0_usize;
+    let mut sum = (0_usize, 0_usize);
     // SAFETY: `add` is called during the call alone.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut sum).cast()) };
     sum
