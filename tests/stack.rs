@@ -277,17 +277,20 @@ mod sizes {
     fn many_at_once_can_each_use_what_they_asked_for() {
         for size in [36 << 10, 44 << 10, 108 << 10, 236 << 10] {
             let (open, gate) = csp::channel::bounded::<()>(0);
+            let (arrived, arrivals) = csp::channel::unbounded();
             let deep = |_| {
-                let gate = gate.clone();
+                let (gate, arrived) = (gate.clone(), arrived.clone());
                 let deep = move || {
                     let used = use_stack(size - REST);
-                    // So that each has a stack of its own.
+                    arrived.send(()).unwrap();
                     assert!(gate.recv().is_err());
                     used
                 };
                 Builder::new().stack_size(size).spawn(deep).unwrap()
             };
             let all = (0..40).map(deep).collect::<Vec<_>>();
+            // None goes on before all are there, so that each has a stack of its own.
+            all.iter().for_each(|_| arrivals.recv().unwrap());
             drop(open);
             assert!(all.into_iter().all(|deep| deep.join().unwrap() > 1));
         }

@@ -88,7 +88,8 @@ impl Builder {
         self
     }
 
-    /// The least number of bytes of stack that a goroutine gets when it does not ask. 240 KiB unless this is called.
+    /// The least number of bytes of stack that a goroutine gets when it does not ask. 240 KiB, the thread-locals
+    /// included, unless this is called.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self

@@ -168,7 +168,8 @@ impl Builder {
         self
     }
 
-    /// The least number of bytes of stack; without it, 240 KiB or what [`runtime::Builder::stack_size`] says.
+    /// The least number of bytes of stack; without it, 240 KiB, the thread-locals included, or
+    /// what [`runtime::Builder::stack_size`] says.
     ///
     /// Stacks come in powers of two. Memory is used as it is touched, whatever the size.
     pub fn stack_size(mut self, bytes: usize) -> Self {
